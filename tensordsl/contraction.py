@@ -1,0 +1,355 @@
+"""The one multilinear operation: how contractions are joined, brought to canonical form, and added.
+
+    (coefficient * prod_f F_f[slots_f])  summed over the labels that the output does not name
+
+Everything linear that users write arrives here as one call of `contract`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from tensordsl.dims import AnySize, Shape, product
+from tensordsl.expr import Constant, Contraction, Expr, Number, Select, Sum
+from tensordsl.labels import Groups, Label, Unifier, canonical_order, flat, fuse, is_plain, rename, repeats, singles
+
+JOIN_LIMIT = 12  # factors up to which contractions are joined: far beyond what is read, far below what is slow
+FLATTEN_LIMIT = 24  # terms up to which sums are flattened, so that a long chain of additions stays linear
+
+
+class Operand(NamedTuple):
+    """A factor and the labels of its axes."""
+
+    node: Expr
+    slots: Groups
+
+
+def number_of(node: Expr) -> Number | None:
+    """The number that every entry of `node` is, or None."""
+    if isinstance(node, Contraction) and not node.factors:
+        labels = set(flat(node.output))
+        if len(labels) == len(node.sizes) and not repeats(node.output):
+            return node.coefficient
+    return None
+
+
+def zero(shape: Shape) -> Expr:
+    """The tensor of zeros: a coefficient of 0 and no factor, so that nothing beside it is ever computed."""
+    sizes = tuple(size for size in shape if size != 1)
+    places = iter(range(len(sizes)))
+    return Contraction(0, (), (), tuple(() if size == 1 else (next(places),) for size in shape), sizes, shape)
+
+
+def is_zero(node: Expr) -> bool:
+    return isinstance(node, Contraction) and node.coefficient == 0
+
+
+def number(value: Number, shape: Shape = ()) -> Expr:
+    """The tensor of `shape` whose entries are all `value`."""
+    return contract(value, [], singles(range(len(shape))), dict(enumerate(shape)))
+
+
+def tidy_number(value: Number) -> Number:
+    if isinstance(value, Fraction) and value.denominator == 1:
+        return value.numerator
+    return value
+
+
+def is_structured(node: Expr) -> bool:
+    """Whether an output label of `node` repeats: most of its entries are then zero by structure."""
+    if isinstance(node, Contraction):
+        return repeats(node.output) or _scatters(node)
+    if isinstance(node, Sum):
+        return all(is_structured(term) for term in node.terms)
+    return isinstance(node, Select)
+
+
+def _scatters(node: Contraction) -> bool:
+    kept = set(flat(node.output))
+    return any(isinstance(factor, Select) and slots[-1][0] in kept
+               for factor, slots in zip(node.factors, node.slots, strict=True))
+
+
+def as_operands(node: Expr) -> tuple[Number, list[Operand], Groups, dict[Label, AnySize]]:
+    """The parts of a contraction; a node of another kind is the contraction of itself alone."""
+    if isinstance(node, Contraction):
+        operands = [Operand(f, s) for f, s in zip(node.factors, node.slots, strict=True)]
+        return node.coefficient, operands, node.output, dict(enumerate(node.sizes))
+    plain = singles(range(node.ndim))
+    return 1, [Operand(node, plain)], plain, dict(enumerate(node.shape))
+
+
+def contract(
+    coefficient: Number,
+    operands: Iterable[tuple[Expr, Groups]],
+    output: Groups,
+    sizes: Mapping[Label, AnySize],
+    shared: frozenset[Expr] = frozenset(),
+) -> Expr:
+    """The contraction of `operands` to `output`, joined, simplified and canonical.
+
+    out[output] = coefficient * sum over the labels not in output of prod_f F_f[slots_f].
+
+    `sizes` gives the size of every label. Operands in `shared` stay single factors, since they are computed
+    once for several uses; what they carry of structure is joined all the same.
+    """
+    given = [Operand(node, slots) for node, slots in operands]
+    for place, (node, slots) in enumerate(given):
+        # A sum of deltas is multiplied out: left whole it would be an array that is nearly all zeros.
+        if isinstance(node, Sum) and is_structured(node):
+            rest = given[:place], given[place + 1 :]
+            return add_terms(
+                [contract(coefficient, [*rest[0], (term, slots), *rest[1]], output, sizes, shared)
+                 for term in node.terms], tuple(product(sizes[la] for la in group) for group in output))
+    unifier = Unifier(sizes)
+    coefficient, joined = _join(coefficient, given, unifier, shared)
+    if coefficient == 0:
+        return zero(tuple(product(sizes[label] for label in group) for group in output))
+    return _canonical(coefficient, _tidy_selections(joined, output, unifier), output, unifier)
+
+
+def _join(coefficient: Number, given: list[Operand], unifier: Unifier,
+          shared: frozenset[Expr]) -> tuple[Number, list[Operand]]:
+    """Put the factors of inner contractions in the place of the contractions."""
+    uses: dict[Expr, int] = {}
+    count = 0
+    for node, _ in given:
+        uses[node] = uses.get(node, 0) + 1
+        count += len(node.factors) if isinstance(node, Contraction) else 1
+    joined: list[Operand] = []
+    for node, slots in given:
+        if not isinstance(node, Contraction):
+            joined.append(Operand(node, slots))
+            continue
+        whole = len(node.factors) <= 1 or (
+            count <= JOIN_LIMIT and node not in shared
+            and not (uses[node] > 1 and len(node.sizes) > len(set(flat(node.output)))))
+        state = unifier.copy()
+        scale, parts, inner_output, inner_sizes = as_operands(node) if whole else split_structure(node)
+        names = {label: state.fresh(size) for label, size in inner_sizes.items()}
+        if all(state.unify(slot, tuple(names[la] for la in group))
+               for slot, group in zip(slots, inner_output, strict=True)):
+            unifier.sizes, unifier._next, unifier._replaced = state.sizes, state._next, state._replaced
+            coefficient = coefficient * scale
+            joined.extend(Operand(part, rename(groups, names)) for part, groups in parts)
+        else:  # an axis split in another way: the factor stays as it is, and its value is reshaped
+            joined.append(Operand(node, slots))
+    return coefficient, joined
+
+
+def _is_core(node: Contraction) -> bool:
+    """Whether nothing of a contraction is structure: its output labels are bound, distinct and ungrouped."""
+    bound = {label for slots in node.slots for label in flat(slots)}
+    return is_plain(node.output) and not _scatters(node) and all(label in bound for label in flat(node.output))
+
+
+def split_structure(node: Contraction) -> tuple[Number, list[Operand], Groups, dict[Label, AnySize]]:
+    """A contraction as labels around a core: one factor whose output labels are bound, distinct and ungrouped.
+
+    The deltas, ones, groups and scattered slices stay outside; what must be computed is inside.
+    """
+    sizes = dict(enumerate(node.sizes))
+    kept = dict.fromkeys(flat(node.output))
+    if _is_core(node):
+        core, labels = with_coefficient(node, 1), singles(kept)
+        return node.coefficient, [Operand(core, labels)], labels, {label: sizes[label] for label in kept}
+    scattered = [Operand(f, s) for f, s in zip(node.factors, node.slots, strict=True)
+                 if isinstance(f, Select) and s[-1][0] in kept]
+    inside = [Operand(f, s) for f, s in zip(node.factors, node.slots, strict=True) if Operand(f, s) not in scattered]
+    for _, slots in scattered:
+        kept.update(dict.fromkeys(flat(slots)))
+    bound = {la for _, slots in inside for la in flat(slots)}
+    core_labels = [la for la in kept if la in bound]
+    within = bound | {la for la in sizes if la not in kept}
+    core = contract(1, inside, singles(core_labels), {la: sizes[la] for la in within})
+    outside = {la: sizes[la] for la in kept}
+    return node.coefficient, [*scattered, Operand(core, singles(core_labels))], node.output, outside
+
+
+def _tidy_selections(operands: list[Operand], output: Groups, unifier: Unifier) -> list[Operand]:
+    """Drop selections that take everything or are summed away, and make two in a row one."""
+    if not any(isinstance(node, Select) for node, _ in operands):
+        return operands
+    operands = list(operands)
+    changed = True
+    while changed:
+        changed = False
+        counts: dict[Label, int] = {}
+        for groups in (output, *(slots for _, slots in operands)):
+            for label in flat(tuple(unifier.resolve(group) for group in groups)):
+                counts[label] = counts.get(label, 0) + 1
+        for place, (node, slots) in enumerate(operands):
+            if not isinstance(node, Select):
+                continue
+            *row, column = (unifier.resolve(group) for group in slots)
+            if len(column) != 1 or any(len(group) != 1 for group in row):
+                continue
+            if row and node.length == node.size and node.start == 0 and node.step == 1:
+                unifier.unify(row[0], column)
+                del operands[place]
+                changed = True
+                break
+            if counts[column[0]] == 1:  # the sum of S over its columns is one for each row
+                unifier.replace(column[0], ())
+                del operands[place]
+                changed = True
+                break
+            if counts[column[0]] == 2:
+                for other, (second, its_slots) in enumerate(operands):
+                    if other != place and isinstance(second, Select) and second.length is not None \
+                            and unifier.resolve(its_slots[0]) == column:
+                        merged = Select(second.size, second.start + node.start * second.step,
+                                        node.step * second.step, node.length)
+                        operands[place] = Operand(merged, (*slots[:-1], its_slots[1]))
+                        unifier.replace(column[0], ())
+                        del operands[other]
+                        changed = True
+                        break
+            if changed:
+                break
+    return operands
+
+
+def _canonical(coefficient: Number, operands: Sequence[Operand], output: Groups, unifier: Unifier) -> Expr:
+    """Resolve, tidy and order: the same factors under other names and in another order give the same object."""
+    sizes = unifier.sizes
+    shape = tuple(product(sizes[label] for label in group) for group in output)
+
+    def resolve(groups: Groups) -> Groups:
+        return tuple(tuple(label for label in unifier.resolve(group) if sizes[label] != 1) for group in groups)
+
+    nodes, all_slots = [], []
+    for node, slots in operands:
+        if isinstance(node, Constant) and node.ndim == 0:
+            coefficient = coefficient * node.array.item()
+        else:
+            nodes.append(node)
+            all_slots.append(resolve(slots))
+    alive = {atom: None for label in list(sizes) for atom in resolve(((label,),))[0]}
+    output = resolve(output)
+    if any(len(group) > 1 for groups in (output, *all_slots) for group in groups):
+        *all_slots, output = fuse([*all_slots, output], sizes, alive)
+
+    kept = dict.fromkeys(flat(output))
+    bound = {label for slots in all_slots for label in flat(slots)}
+    summed = [label for label in alive if label not in kept]
+    for label in summed:
+        size = sizes[label]
+        if label not in bound and isinstance(size, int):
+            coefficient = coefficient * size
+    summed = [label for label in summed if label in bound or not isinstance(sizes[label], int)]
+    coefficient = _tidy_number(coefficient)
+    if coefficient == 0:
+        return zero(shape)
+    if (len(nodes) == 1 and not summed and all_slots[0] == output and not repeats(output)
+            and all(len(group) == (size != 1) for group, size in zip(output, nodes[0].shape, strict=True))):
+        if coefficient == 1:
+            return nodes[0]
+        if isinstance(nodes[0], Sum):
+            return scale(coefficient, nodes[0])
+
+    keys = [(node.order, tuple(map(len, slots))) for node, slots in zip(nodes, all_slots, strict=True)]
+    labels = [flat(slots) for slots in all_slots]
+    if len(summed) <= 1:
+        order = [*kept, *summed]
+        rank = {label: place for place, label in enumerate(order)}
+        factor_order = sorted(range(len(nodes)), key=lambda f: (keys[f], [rank[label] for label in labels[f]]))
+    else:
+        colours = {label: place for place, label in enumerate(kept)}
+        ranks = {text: rank for rank, text in enumerate(sorted({str(sizes[label]) for label in summed}))}
+        colours.update({label: len(kept) + ranks[str(sizes[label])] for label in summed})
+        order, factor_order = canonical_order(list(zip(keys, labels, strict=True)), colours)
+    names = {label: place for place, label in enumerate(order)}
+    return Contraction(
+        coefficient, tuple(nodes[f] for f in factor_order), tuple(rename(all_slots[f], names) for f in factor_order),
+        rename(output, names), tuple(sizes[label] for label in order), shape)
+
+
+def _tidy_number(value: Number) -> Number:
+    return value.numerator if isinstance(value, Fraction) and value.denominator == 1 else value
+
+
+# --- sums ---------------------------------------------------------------------------------------------------------
+
+
+def split_coefficient(node: Expr) -> tuple[Number, Expr]:
+    """A number and what it multiplies."""
+    if not isinstance(node, Contraction) or node.coefficient == 0:
+        return 1, node
+    return node.coefficient, with_coefficient(node, 1)
+
+
+def with_coefficient(node: Contraction, coefficient: Number) -> Expr:
+    """The contraction with another coefficient."""
+    coefficient = _tidy_number(coefficient)
+    if coefficient == 0:
+        return zero(node.shape)
+    if repr(coefficient) == repr(node.coefficient):
+        return node
+    if coefficient == 1 and len(node.factors) == 1:  # perhaps nothing is left but the factor
+        return contract(1, *as_operands(node)[1:])
+    return Contraction(coefficient, node.factors, node.slots, node.output, node.sizes, node.shape)
+
+
+def scale(factor: Number, node: Expr) -> Expr:
+    """`factor * node`."""
+    if isinstance(node, Sum):
+        return add_terms([scale(factor, term) for term in node.terms], node.shape)
+    if isinstance(node, Contraction):
+        return node if factor == 1 else with_coefficient(node, factor * node.coefficient)
+    return contract(factor, *as_operands(node)[1:])
+
+
+def add_terms(terms: Sequence[Expr], shape: Shape) -> Expr:
+    """The sum of terms of one shape: flattened, like terms collected, terms of one structure joined in their cores."""
+    collected: dict[Expr, Number] = {}
+    room = FLATTEN_LIMIT
+    for term in terms:
+        parts: Sequence[Expr] = [term]
+        if isinstance(term, Sum) and len(term.terms) <= room:
+            parts = term.terms
+            room -= len(parts)
+        for part in parts:
+            coefficient, body = split_coefficient(part)
+            if not is_zero(body):
+                collected[body] = collected.get(body, 0) + coefficient
+    found = [scale(coefficient, body) for body, coefficient in collected.items() if coefficient != 0]
+    if len(found) > 1:
+        found = _merge_structures(found)
+    if not found:
+        return zero(shape)
+    if len(found) == 1:
+        return found[0]
+    return Sum(tuple(sorted(found, key=lambda node: node.order)))
+
+
+def _merge_structures(terms: list[Expr]) -> list[Expr]:
+    """Terms whose deltas are the same become one term: (c_i + d_i) δ_ij, so that sums of structures stay short."""
+    groups: dict[object, list[tuple[Number, list[Operand], Groups, dict[Label, AnySize]]]] = {}
+    for place, term in enumerate(terms):
+        key: object = place
+        parts = None
+        if isinstance(term, Contraction) and is_structured(term):
+            parts = split_structure(term)
+            _, operands, output, sizes = parts
+            scattered = tuple((node.digest, slots) for node, slots in operands[:-1])
+            key = (output, scattered, tuple(sizes[label] for label in flat(output)))
+        groups.setdefault(key, []).append(parts if parts is not None else as_operands(term))
+    if len(groups) == len(terms):
+        return terms
+    merged = []
+    for key, members in groups.items():
+        if len(members) == 1:
+            coefficient, operands, output, sizes = members[0]
+            merged.append(terms[key] if isinstance(key, int) else contract(coefficient, operands, output, sizes))
+            continue
+        _, operands, output, sizes = members[0]
+        labels = list(dict.fromkeys(label for _, parts, _, _ in members for label in flat(parts[-1].slots)))
+        labels.sort()
+        own = {label: sizes[label] for label in labels}
+        core = add_terms([contract(c, [parts[-1]], singles(labels), own) for c, parts, _, _ in members],
+                         tuple(own.values()))
+        merged.append(contract(1, [*operands[:-1], Operand(core, singles(labels))], output, sizes))
+    return [term for term in merged if not is_zero(term)]

@@ -1,0 +1,254 @@
+"""Symbolic sizes: polynomials in named dimensions, with integer coefficients.
+
+A size is an `int` or a `Size`; arithmetic that ends in a constant gives an `int` back, so the two mix freely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Union
+
+from tensordsl.errors import BindError, ParseError, ShapeError
+
+Monomial = tuple[tuple[str, int], ...]  # ((name, power), ...), sorted by name
+
+
+class Size:
+    """A polynomial in dimensions, such as `k*m` or `k + 1`."""
+
+    __slots__ = ("_hash", "terms")
+
+    def __init__(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
+        self.terms = terms
+        self._hash = hash(terms)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Size) and self.terms == other.terms)
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(name for monomial, _ in self.terms for name, _ in monomial)
+
+    def __add__(self, other: AnySize) -> AnySize:
+        if not isinstance(other, int | Size):
+            return NotImplemented
+        return _collect([*self.terms, *_terms(other)])
+
+    __radd__ = __add__
+
+    def __neg__(self) -> AnySize:
+        return self * -1
+
+    def __sub__(self, other: AnySize) -> AnySize:
+        if not isinstance(other, int | Size):
+            return NotImplemented
+        return self + other * -1
+
+    def __rsub__(self, other: AnySize) -> AnySize:
+        return (self * -1) + other
+
+    def __mul__(self, other: AnySize) -> AnySize:
+        if not isinstance(other, int | Size):
+            return NotImplemented
+        return _collect([(_times(a, b), c * d) for a, c in self.terms for b, d in _terms(other)])
+
+    __rmul__ = __mul__
+
+    def __pow__(self, power: int) -> AnySize:
+        if not isinstance(power, int) or power < 0:
+            return NotImplemented
+        result: AnySize = 1
+        for _ in range(power):
+            result = result * self
+        return result
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        text = ""
+        for monomial, coefficient in self.terms:
+            names = [name if power == 1 else f"{name}**{power}" for name, power in monomial]
+            magnitude = abs(coefficient)
+            body = "*".join(names if magnitude == 1 and names else [str(magnitude), *names])
+            text += (" - " if coefficient < 0 else " + ") + body
+        return text[3:] if text.startswith(" + ") else "-" + text[3:]
+
+
+class Dim(Size):
+    """A named dimension. Two dimensions of one name are the same dimension."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ParseError(f"{name!r} cannot name a dimension: a name is letters, digits and underscores, "
+                             "starting with a letter, as in td.dim('k').")
+        super().__init__(((((name, 1),), 1),))
+        self.name = name
+
+    def __reduce__(self) -> tuple[type[Dim], tuple[str]]:
+        return (Dim, (self.name,))
+
+
+AnySize = Union[int, Size]
+Shape = tuple[AnySize, ...]
+
+
+def dim(name: str) -> Dim:
+    """A symbolic size.
+
+    >>> import tensordsl as td
+    >>> k, m = td.dim("k"), td.dim("m")
+    >>> td.matrix("A", k, m).shape
+    (k, m)
+    >>> k * m + 1
+    k*m + 1
+    """
+    return Dim(name)
+
+
+def dims(names: str) -> tuple[Dim, ...]:
+    """Several symbolic sizes, separated by spaces or commas: `k, m = td.dims("k m")`."""
+    return tuple(Dim(name) for name in names.replace(",", " ").split())
+
+
+def _terms(size: AnySize) -> tuple[tuple[Monomial, int], ...]:
+    if isinstance(size, Size):
+        return size.terms
+    return (((), int(size)),) if size else ()
+
+
+def _times(a: Monomial, b: Monomial) -> Monomial:
+    powers: dict[str, int] = dict(a)
+    for name, power in b:
+        powers[name] = powers.get(name, 0) + power
+    return tuple(sorted(powers.items()))
+
+
+def _collect(terms: Iterable[tuple[Monomial, int]]) -> AnySize:
+    total: dict[Monomial, int] = {}
+    for monomial, coefficient in terms:
+        total[monomial] = total.get(monomial, 0) + coefficient
+    kept = sorted(((m, c) for m, c in total.items() if c), key=lambda t: (-sum(p for _, p in t[0]), t[0]))
+    if not kept:
+        return 0
+    if len(kept) == 1:
+        monomial, coefficient = kept[0]
+        if not monomial:
+            return coefficient
+        if coefficient == 1 and len(monomial) == 1 and monomial[0][1] == 1:
+            return Dim(monomial[0][0])
+    return Size(tuple(kept))
+
+
+def check_size(size: object) -> AnySize:
+    """`size` as a size, or a `ShapeError` that says what a size is."""
+    if isinstance(size, Size):
+        return size
+    if isinstance(size, bool) or not hasattr(size, "__index__"):
+        raise ShapeError(f"{size!r} is no size: a size is a whole number that is not negative, or a td.dim.")
+    number = int(size.__index__())
+    if number < 0:
+        raise ShapeError(f"The size {number} is negative: a size is a whole number that is not negative, or a td.dim.")
+    return number
+
+
+def product(sizes: Iterable[AnySize]) -> AnySize:
+    result: AnySize = 1
+    for size in sizes:
+        result = size if isinstance(result, int) and result == 1 else result * size
+    return result
+
+
+def divide(a: AnySize, b: AnySize) -> AnySize | None:
+    """The exact quotient a/b by a monomial b, or None where there is none."""
+    if a == b:
+        return 1
+    divisor = _terms(b)
+    if len(divisor) != 1:
+        return None
+    (monomial, scale), quotient = divisor[0], []
+    for names, coefficient in _terms(a):
+        powers = dict(names)
+        for name, power in monomial:
+            powers[name] = powers.get(name, 0) - power
+        if coefficient % scale or any(power < 0 for power in powers.values()):
+            return None
+        quotient.append((tuple(sorted((n, p) for n, p in powers.items() if p)), coefficient // scale))
+    return _collect(quotient)
+
+
+def evaluate(size: AnySize, values: Mapping[str, int]) -> int:
+    """The number that a size is, given its dimensions."""
+    if isinstance(size, int):
+        return size
+    total = 0
+    for monomial, coefficient in size.terms:
+        for name, power in monomial:
+            coefficient *= values[name] ** power
+        total += coefficient
+    return total
+
+
+def substitute(size: AnySize, values: Mapping[str, AnySize]) -> AnySize:
+    """`size` with the dimensions named in `values` replaced."""
+    if isinstance(size, int) or not (size.names & values.keys()):
+        return size
+    result: AnySize = 0
+    for monomial, coefficient in size.terms:
+        part: AnySize = coefficient
+        for name, power in monomial:
+            for _ in range(power):
+                part = part * values.get(name, Dim(name))
+        result = result + part
+    return result
+
+
+def solve(a: AnySize, b: AnySize, unknown: Iterable[str]) -> tuple[str, AnySize] | None:
+    """One unknown dimension, and its value, that makes a equal b; None where there is none."""
+    difference = _terms(a - b)
+    for name in sorted(unknown):
+        with_it = [(m, c) for m, c in difference if name in dict(m)]
+        if not with_it or any(dict(m)[name] != 1 for m, _ in with_it):
+            continue
+        factor = _collect([(tuple(p for p in m if p[0] != name), c) for m, c in with_it])
+        rest = _collect([(m, -c) for m, c in difference if name not in dict(m)])
+        value = divide(rest, factor)
+        if value is not None and not (isinstance(value, int) and value < 0):
+            return name, value
+    return None
+
+
+def bind(pairs: Iterable[tuple[AnySize, int, str]], known: Mapping[str, int] | None = None) -> dict[str, int]:
+    """The values of dimensions that make each size equal its number; `BindError` where two disagree.
+
+    Each pair carries words that say where the number comes from.
+    """
+    values, origin = dict(known or {}), dict.fromkeys(known or {}, "given by name")
+    waiting = list(pairs)
+    while waiting:
+        later = []
+        for size, number, where in waiting:
+            unknown = set() if isinstance(size, int) else size.names - values.keys()
+            if len(unknown) > 1:
+                later.append((size, number, where))
+                continue
+            if unknown:
+                found = solve(substitute(size, dict(values)), number, unknown)
+                if found is None or not isinstance(found[1], int):
+                    raise BindError(f"{where} is {number}, which no whole {next(iter(unknown))} makes equal to {size}.")
+                values[found[0]], origin[found[0]] = found[1], f"{found[1]} in {where}"
+            elif evaluate(size, values) != number:
+                wanted = evaluate(size, values)
+                because = "" if isinstance(size, int) else "; " + ", ".join(
+                    f"{name} is {origin[name]}" for name in sorted(size.names))
+                raise BindError(f"{where} is {number}, but {size} = {wanted} was expected{because}. "
+                                "Give arrays whose sizes agree.")
+        if len(later) == len(waiting):
+            break
+        waiting = later
+    return values

@@ -1,0 +1,63 @@
+"""The errors a user can meet. Each message says what was given, what was expected, where, and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class TensorDSLError(Exception):
+    """Any error of tensordsl."""
+
+
+class ShapeError(TensorDSLError):
+    """Sizes or orders that do not fit together.
+
+    `sizes`, when given, is the pair of sizes that should have been equal: shape inference reads it.
+    """
+
+    def __init__(self, message: str, sizes: tuple[object, object] | None = None) -> None:
+        super().__init__(message)
+        self.sizes = sizes
+
+
+class ParseError(TensorDSLError):
+    """Text that is no expression, or a name that is no name."""
+
+
+class BindError(TensorDSLError):
+    """Data that is missing, ill-shaped, or of a kind that cannot be computed with."""
+
+
+class PlanError(TensorDSLError):
+    """A computation that cannot be planned as asked."""
+
+
+class UnsupportedError(TensorDSLError):
+    """Something that has no rule here; the message names the rule that is missing."""
+
+
+class DerivativeError(TensorDSLError):
+    """A derivative that differs from a numerical one."""
+
+
+def mark(text: str, start: int, stop: int | None = None, window: int = 72) -> str:
+    """`text` on one line with a caret under its characters from `start` to `stop`."""
+    stop = max(start + 1, stop if stop is not None else start + 1)
+    left = max(0, start - window // 2)
+    shown = text[left : left + window].replace("\n", " ").replace("\t", " ")
+    lead, tail = ("…" if left else ""), ("…" if left + window < len(text) else "")
+    width = max(1, min(stop, left + window) - start)
+    return f"    {lead}{shown}{tail}\n    {' ' * (len(lead) + start - left)}{'^' * width}"
+
+
+def show_shape(shape: Iterable[object]) -> str:
+    """A shape as a person writes it: `(k, 3)`, `()` for a scalar."""
+    sizes = [str(size) for size in shape]
+    return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+
+
+def describe(operands: Iterable[tuple[str, Iterable[object], bool]]) -> str:
+    """One line for each operand (its text, its shape, whether it is at fault), the one at fault marked."""
+    rows = [(text if len(text) <= 60 else text[:59] + "…", show_shape(shape), bad) for text, shape, bad in operands]
+    width = max((len(text) for text, _, _ in rows), default=0)
+    return "\n".join(f"    {text:<{width}}  has shape {shape}{'   <-- ^' if bad else ''}" for text, shape, bad in rows)

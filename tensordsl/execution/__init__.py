@@ -1,0 +1,1 @@
+"""Running programs on arrays: checked data in, dense, sparse or operator values out."""

@@ -1,0 +1,232 @@
+"""`compile` and `evaluate`: programs planned once for each combination of shapes and dtypes, then called."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tensordsl.contraction import contract
+from tensordsl.dims import evaluate as size_value
+from tensordsl.errors import BindError, ShapeError, UnsupportedError, describe, show_shape
+from tensordsl.execution.binding import bind, needed_symbols
+from tensordsl.execution.structured import to_coo
+from tensordsl.expr import Contraction, Elementwise, Expr, Primitive, Sum, Symbol, brief, operation
+from tensordsl.functions.convert import as_expr
+from tensordsl.graph import rebuild
+from tensordsl.labels import singles
+from tensordsl.program.build import build
+
+OUTPUTS = ("dense", "sparse", "operator")
+
+
+class CompiledFunction:
+    """A function of arrays. Made by `compile`."""
+
+    def __init__(self, expressions: Sequence[Expr], output: str, single: bool) -> None:
+        self.expressions = tuple(expressions)
+        self.output = output
+        self._single = single
+        self._symbols = needed_symbols(self.expressions)
+        self._names = tuple(symbol.name for symbol in self._symbols)
+        self._ready: dict[object, Callable[..., Any]] = {}
+        self._parameters = self._find_parameters()
+
+    def _find_parameters(self) -> tuple[str, ...]:
+        return build(self.expressions, {}).parameters if self.output == "dense" else tuple(
+            sorted({d.name for e in self.expressions for d in e.dims}
+                   - {str(size) for symbol in self._symbols for size in symbol.shape}))
+
+    def __repr__(self) -> str:
+        return f"<compiled {', '.join(brief(e) for e in self.expressions)} ({self.output}) of {', '.join(self._names)}>"
+
+    def __call__(self, data: Mapping[Any, Any] | None = None, /, **named: Any) -> Any:
+        run = None
+        if data is None and len(named) == len(self._names):
+            try:
+                arrays = [named[name] for name in self._names]
+                run = self._ready.get(tuple([(a.shape, a.dtype) for a in arrays]))
+            except (KeyError, AttributeError):
+                run = None
+        return self._first(data, named) if run is None else run(*arrays)
+
+    def _first(self, data: Mapping[Any, Any] | None, named: Mapping[str, Any]) -> Any:
+        bound = bind(self.expressions, self._symbols, self._parameters, data, named)
+        key: tuple[Any, ...] = tuple([(a.shape, a.dtype) for a in bound.arrays])
+        if self._parameters:
+            key = (key, tuple(bound.sizes[p] for p in self._parameters))
+        run = self._ready.get(key)
+        if run is None:
+            run = self._ready[key] = self._plan(bound.arrays, bound.sizes)
+        return run(*bound.arrays)
+
+    def _plan(self, arrays: Sequence[Any], sizes: Mapping[str, int]) -> Callable[..., Any]:
+        kinds = {array.dtype for array in arrays}
+        overwrite = len(kinds) == 1 and next(iter(kinds)).kind == "f"
+        if self.output == "operator":
+            return self._operators(sizes)
+        program = build(self.expressions, sizes, factored=self.output == "sparse", overwrite=overwrite)
+        namespace: dict[str, Any] = {"np": np, **program.constants}
+        code = builtins.compile(program.source, "<tensordsl program>", "exec")
+        exec(code, namespace)  # noqa: S102 - the program's own source, made by us
+        function = namespace["f"]
+        fixed = tuple(sizes[name] for name in program.parameters)
+        single = self._single
+        if self.output == "dense":
+            return guarded(function, fixed)
+
+        def sparse(*values: Any) -> Any:
+            found = function(*values, *fixed)
+            found = [found] if len(program.outputs) == 1 else found
+            made = [to_coo(terms, cores, e.shape, sizes)  # type: ignore[arg-type]
+                    for terms, cores, e in zip(program.outputs, found, self.expressions, strict=True)]
+            return made[0] if single else tuple(made)
+
+        return guarded(sparse, ())
+
+    def _operators(self, sizes: Mapping[str, int]) -> Callable[..., Any]:
+        makers = [operator_maker(e, self._names) for e in self.expressions]
+
+        def run(*values: Any) -> Any:
+            data = dict(zip(self._names, values, strict=True))
+            made = [maker(data, sizes) for maker in makers]
+            return made[0] if self._single else tuple(made)
+
+        return run
+
+
+def guarded(function: Callable[..., Any], fixed: tuple[int, ...]) -> Callable[..., Any]:
+    """The function with errors of linear algebra in our words."""
+    singular = np.linalg.LinAlgError
+
+    def run(*values: Any) -> Any:
+        try:
+            return function(*values, *fixed)
+        except singular as error:
+            raise BindError(f"A matrix that is inverted or solved with is singular for this data ({error}). "
+                            "Check the data, or add a small multiple of td.identity to the matrix.") from None
+
+    return run
+
+
+# --- operators ----------------------------------------------------------------------------------------------------
+
+
+def operator_maker(node: Expr, names: Sequence[str]) -> Callable[[Mapping[str, Any], Mapping[str, int]], Any]:
+    """A function from data to the `LinearOperator` of a matrix expression, whose entries are never formed.
+
+    Products with the operator are contractions with a vector, so its structure joins them; factors that do not depend
+    on the vector are computed once, when the operator is made.
+    """
+    rows, columns = node.shape
+    free = [name for name in ("v", "direction", "_v") if name not in names][0]
+    vector, adjoint = Symbol(free, (columns,)), Symbol(free, (rows,))
+    forward = contract(1, [(node, ((0,), (1,))), (vector, ((1,),))], ((0,),), {0: rows, 1: columns})
+    backward = contract(1, [(node, ((0,), (1,))), (adjoint, ((0,),))], ((1,),), {0: rows, 1: columns})
+    (forward, backward), fixed = hoist([forward, backward], (vector, adjoint))
+    before = CompiledFunction(tuple(fixed.values()), "dense", False) if fixed else None
+    after = [CompiledFunction((forward,), "dense", True), CompiledFunction((backward,), "dense", True)]
+
+    def make(data: Mapping[str, Any], sizes: Mapping[str, int]) -> Any:
+        from scipy.sparse.linalg import LinearOperator  # scipy is heavy, and needed here alone
+
+        given = dict(data)
+        dims = {name: size for name, size in sizes.items() if name not in given}
+        if before is not None:
+            values = before(**{**given, **dims})
+            given.update({s.name: v for s, v in zip(fixed, values if len(fixed) > 1 else (values,), strict=True)})
+        shape = (size_value(rows, sizes), size_value(columns, sizes))
+        dtype = np.result_type(*given.values(), np.float64)
+        conjugate = dtype.kind == "c"
+
+        def matvec(v: Any) -> Any:
+            return after[0](**{**given, **dims, free: np.asarray(v).reshape(-1)})
+
+        def rmatvec(w: Any) -> Any:
+            w = np.asarray(w).reshape(-1)
+            found = after[1](**{**given, **dims, free: w.conj() if conjugate else w})
+            return found.conj() if conjugate else found
+
+        return LinearOperator(shape, matvec=matvec, rmatvec=rmatvec, dtype=dtype)
+
+    return make
+
+
+def hoist(roots: Sequence[Expr], varying: Sequence[Symbol]) -> tuple[list[Expr], dict[Symbol, Expr]]:
+    """The roots with a symbol in place of each inner value that does not vary and costs something, and those values."""
+    fixed: dict[Symbol, Expr] = {}
+
+    def change(node: Expr, children: tuple[Expr, ...]) -> Expr:
+        if not node.symbols or not node.symbols.isdisjoint(varying):
+            return with_children(node, children)
+        if isinstance(node, Elementwise | Primitive | Sum):
+            symbol = Symbol(f"_fixed_{node.digest}", node.shape)
+            fixed[symbol] = node
+            return symbol
+        return with_children(node, children)
+
+    found = [rebuild(root, change) for root in roots]
+    used = frozenset().union(*[root.symbols for root in found])
+    return found, {symbol: node for symbol, node in fixed.items() if symbol in used}
+
+
+def with_children(node: Expr, children: tuple[Expr, ...]) -> Expr:
+    """The same node over other children."""
+    if children == node.children:
+        return node
+    if isinstance(node, Contraction):
+        return contract(node.coefficient, list(zip(children, node.slots, strict=True)), node.output,
+                        dict(enumerate(node.sizes)))
+    return type(node)(node.record, children) if isinstance(node, Elementwise | Primitive) else Sum(children)
+
+
+# --- what users call ----------------------------------------------------------------------------------------------
+
+
+def compile(e: Any, output: str = "dense") -> CompiledFunction:  # noqa: A001 - the name that users know
+    """A function of arrays that computes an expression, or a tuple of expressions with their work shared.
+
+    `output="sparse"` gives a `scipy.sparse.coo_array`, built from the labels; `"operator"` the
+    `scipy.sparse.linalg.LinearOperator` of a matrix. The function is planned once for each combination of shapes and
+    dtypes; entries that are zero by structure stay zero, whatever the data hold (0·inf and 0·nan included).
+
+    Raises `UnsupportedError` for another output, `ShapeError` for an operator that is no matrix, and, when called,
+    `BindError` for data that is missing or ill-shaped.
+
+    >>> import numpy as np, tensordsl as td
+    >>> k = td.dim("k")
+    >>> x = td.vector("x", k)
+    >>> f = td.compile((td.sum(x**2), td.grad(td.sum(x**2), x)))
+    >>> value, gradient = f(x=np.array([1.0, 2.0]))
+    >>> float(value), gradient
+    (5.0, array([2., 4.]))
+    """
+    if output not in OUTPUTS:
+        raise UnsupportedError(f"The output {output!r} is unknown; known are {', '.join(map(repr, OUTPUTS))}.")
+    single = not isinstance(e, tuple | list)
+    expressions = [as_expr(item) for item in ([e] if single else e)]
+    if not expressions:
+        raise UnsupportedError("There is nothing to compile: the tuple of expressions is empty.")
+    for item in expressions:
+        if output == "operator" and item.ndim != 2:
+            raise ShapeError("output='operator' takes a matrix; given was\n"
+                             f"{describe([(brief(item), item.shape, True)])}\n"
+                             "Use td.jacobian_matrix(F, x) for a derivative of higher order.")
+        if output == "sparse" and item.ndim == 0:
+            raise ShapeError(f"output='sparse' takes an array; {brief(item)} is a scalar, shape {show_shape(())}. "
+                             "Use output='dense'.")
+    return CompiledFunction(expressions, output, single)
+
+
+@lru_cache(maxsize=256)
+def _evaluator(e: Expr) -> CompiledFunction:
+    return CompiledFunction((e,), "dense", True)
+
+
+@operation("evaluate")
+def evaluate(e: Expr, data: Mapping[Any, Any] | None = None, /, **named: Any) -> Any:
+    """The value of an expression, an array or a number."""
+    return _evaluator(e)(data, **named)

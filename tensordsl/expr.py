@@ -1,0 +1,437 @@
+"""The nodes of an expression: a closed set, immutable and interned, so that equal means identical.
+
+A node knows its shape, its children, the symbols in it, and a digest that orders nodes the same way in every process.
+What can be *done* with an expression (add, differentiate, print, evaluate) is looked up in the table `operations`,
+which the rooms above fill; this room knows no operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, ClassVar, Union
+from weakref import WeakSet, WeakValueDictionary
+
+import numpy as np
+
+from tensordsl.dims import AnySize, Dim, Shape, check_size
+from tensordsl.errors import ParseError, TensorDSLError, UnsupportedError, show_shape
+from tensordsl.labels import Groups
+
+if TYPE_CHECKING:
+    from tensordsl.functions.record import ElementwiseRecord, PrimitiveRecord
+
+Number = Union[int, Fraction, float, complex]
+Operation = Callable[..., Any]
+
+operations: dict[str, Operation] = {}
+array_functions: dict[Any, Operation] = {}  # NumPy's functions and ufuncs, and ours of the same meaning
+
+
+def operation(name: str) -> Callable[[Operation], Operation]:
+    """Register what an expression does for the method or operator `name`."""
+
+    def register(function: Operation) -> Operation:
+        operations[name] = function
+        return function
+
+    return register
+
+
+class Expr:
+    """An expression: what users hold. Two equal expressions are one object, and `==` says whether they are.
+
+    Shapes are tuples of sizes, each a whole number or symbolic; all values are dimensionless.
+
+    >>> import tensordsl as td
+    >>> k = td.dim("k")
+    >>> x = td.vector("x", k)
+    >>> x + x == 2 * x
+    True
+    """
+
+    __slots__ = ("__weakref__", "children", "depth", "digest", "shape", "symbols")
+    __array_priority__ = 1000.0
+    rank: ClassVar[int] = 0  # the order of kinds, for sorting
+
+    children: tuple[Expr, ...]
+    shape: Shape
+    symbols: frozenset[Symbol]
+    digest: str
+    depth: int
+
+    def _settle(self, shape: Shape, children: tuple[Expr, ...], *identity: object) -> None:
+        self.shape = shape
+        self.children = children
+        text = "\0".join([type(self).__name__, *map(str, identity), *[child.digest for child in children]])
+        self.digest = blake2b(text.encode(), digest_size=12).hexdigest()
+        symbols: frozenset[Symbol] = frozenset()
+        for child in children:
+            if not child.symbols <= symbols:
+                symbols = child.symbols if symbols <= child.symbols else symbols | child.symbols
+        self.symbols = symbols
+        self.depth = 1 + max((child.depth for child in children), default=0)
+
+    @property
+    def order(self) -> tuple[int, str, str]:
+        """A key that sorts nodes the same way in every process."""
+        return (self.rank, self.title, self.digest)
+
+    @property
+    def title(self) -> str:
+        return ""
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def dims(self) -> frozenset[Dim]:
+        """The symbolic dimensions that the sizes of this expression and of its symbols are made of."""
+        shapes = [self.shape, *(symbol.shape for symbol in self.symbols)]
+        return frozenset(Dim(name) for shape in shapes for size in shape if not isinstance(size, int)
+                         for name in size.names)
+
+    # Equality is identity, inherited from object: nodes are interned.
+
+    def __bool__(self) -> bool:
+        raise TypeError("An expression has no truth value before it is evaluated; "
+                        "compare two expressions with ==, or evaluate one first.")
+
+    def __iter__(self) -> Iterator[Expr]:
+        raise TypeError("An expression is not iterable; take entries by index, as in x[0].")
+
+    def __contains__(self, item: object) -> bool:
+        raise TypeError("`in` does not apply to an expression before it is evaluated.")
+
+    def __len__(self) -> int:
+        raise TypeError("An expression has a shape, which may be symbolic, but no len(): use e.shape[0].")
+
+    def __float__(self) -> float:
+        raise TypeError("An expression is no number before it is evaluated: use e.evaluate(...).")
+
+    def __add__(self, other: object) -> Expr:
+        return operations["add"](self, other)
+
+    def __radd__(self, other: object) -> Expr:
+        return operations["add"](other, self)
+
+    def __sub__(self, other: object) -> Expr:
+        return operations["subtract"](self, other)
+
+    def __rsub__(self, other: object) -> Expr:
+        return operations["subtract"](other, self)
+
+    def __mul__(self, other: object) -> Expr:
+        return operations["multiply"](self, other)
+
+    def __rmul__(self, other: object) -> Expr:
+        return operations["multiply"](other, self)
+
+    def __truediv__(self, other: object) -> Expr:
+        return operations["divide"](self, other)
+
+    def __rtruediv__(self, other: object) -> Expr:
+        return operations["divide"](other, self)
+
+    def __pow__(self, other: object) -> Expr:
+        return operations["power"](self, other)
+
+    def __rpow__(self, other: object) -> Expr:
+        return operations["power"](other, self)
+
+    def __matmul__(self, other: object) -> Expr:
+        return operations["matmul"](self, other)
+
+    def __rmatmul__(self, other: object) -> Expr:
+        return operations["matmul"](other, self)
+
+    def __neg__(self) -> Expr:
+        return operations["negative"](self)
+
+    def __pos__(self) -> Expr:
+        return self
+
+    def __abs__(self) -> Expr:
+        return operations["abs"](self)
+
+    def __gt__(self, other: object) -> Expr:
+        return operations["greater"](self, other)
+
+    def __lt__(self, other: object) -> Expr:
+        return operations["less"](self, other)
+
+    def __ge__(self, other: object) -> Expr:
+        return operations["greater_equal"](self, other)
+
+    def __le__(self, other: object) -> Expr:
+        return operations["less_equal"](self, other)
+
+    def __getitem__(self, key: object) -> Any:
+        return operations["getitem"](self, key)
+
+    @property
+    def T(self) -> Expr:  # noqa: N802 - NumPy's name
+        """The axes in reverse order."""
+        return operations["transpose"](self)
+
+    def transpose(self, *axes: int) -> Expr:
+        """The axes in the order given; in reverse order when none is."""
+        return operations["transpose"](self, axes or None)
+
+    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Expr:
+        """The sum over `axis`, over all when None."""
+        return operations["sum"](self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Expr:
+        """The mean over `axis`, over all when None."""
+        return operations["mean"](self, axis=axis, keepdims=keepdims)
+
+    def dot(self, other: object) -> Expr:
+        """NumPy's dot product."""
+        return operations["dot"](self, other)
+
+    def trace(self) -> Expr:
+        """The sum of the diagonal."""
+        return operations["trace"](self)
+
+    def diagonal(self) -> Expr:
+        """The diagonal of a matrix."""
+        return operations["diagonal"](self)
+
+    def to_string(self, form: str = "index", ascii: bool = False, kept: int | None = None) -> str:
+        """The expression as text, in one of the forms index, cases, slices, matrix, einsum.
+
+        `ascii=True` writes `delta`, `kron` and `.T`; `kept` is the number of leading axes that `slices` leaves open.
+        """
+        return operations["to_string"](self, form, ascii=ascii, kept=kept)
+
+    def to_latex(self, form: str = "index", kept: int | None = None) -> str:
+        """The expression in LaTeX, in the forms that `to_string` has."""
+        return operations["to_latex"](self, form, kept=kept)
+
+    def to_python(self, name: str = "f") -> str:
+        """The source of one function that computes the expression with NumPy alone."""
+        return operations["to_python"](self, name)
+
+    def to_dot(self) -> str:
+        """The graph of the expression in the language of graphviz."""
+        return operations["to_dot"](self)
+
+    def evaluate(self, data: Mapping[Any, Any] | None = None, /, **named: Any) -> Any:
+        """The value, given an array for each symbol: `e.evaluate(x=..., A=...)` or `e.evaluate({x: ..., A: ...})`."""
+        return operations["evaluate"](self, data, **named)
+
+    def __str__(self) -> str:
+        return self.to_string("index")
+
+    def __repr__(self) -> str:
+        if "to_string" not in operations:
+            return f"<{type(self).__name__} {show_shape(self.shape)}>"
+        text = brief(self, 200)
+        return f"<{text} : {show_shape(self.shape)}>"
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.to_latex()}$"
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method != "__call__" or kwargs or ufunc not in array_functions:
+            extra = f".{method}" if method != "__call__" else ""
+            words = f" with {', '.join(kwargs)}=" if kwargs else ""
+            raise UnsupportedError(f"np.{ufunc.__name__}{extra}{words} has no meaning for an expression here. "
+                                   f"Known: {', '.join(sorted(f.__name__ for f in array_functions))}.")
+        return array_functions[ufunc](*inputs)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if func not in array_functions:
+            raise UnsupportedError(f"np.{func.__name__} has no meaning for an expression here. "
+                                   f"Known: {', '.join(sorted(f.__name__ for f in array_functions))}.")
+        return array_functions[func](*args, **kwargs)
+
+
+_interned: WeakValueDictionary[tuple[object, ...], Expr] = WeakValueDictionary()
+declared: dict[str, WeakSet[Symbol]] = {}  # the symbols of each name: data may be given for one that was lost
+
+
+class Symbol(Expr):
+    """A named tensor."""
+
+    __slots__ = ("name",)
+    rank = 1
+    name: str
+
+    def __new__(cls, name: str, shape: Shape) -> Symbol:
+        key = (cls, name, shape)
+        found = _interned.get(key)
+        if found is None:
+            if not isinstance(name, str) or not name.isidentifier():
+                raise ParseError(f"{name!r} cannot name a symbol: a name is letters, digits and underscores, "
+                                 "starting with a letter, as in td.vector('x', k).")
+            found = object.__new__(cls)
+            found.name = name
+            found._settle(shape, (), name, shape)
+            found.symbols = frozenset([found])
+            _interned[key] = found
+            declared.setdefault(name, WeakSet()).add(found)
+        return found  # type: ignore[return-value]
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+
+class Constant(Expr):
+    """An array of numbers."""
+
+    __slots__ = ("array",)
+    rank = 3
+    array: np.ndarray[Any, Any]
+
+    def __new__(cls, array: np.ndarray[Any, Any]) -> Constant:
+        content = blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).hexdigest()
+        key = (cls, content, array.dtype.str, array.shape)
+        found = _interned.get(key)
+        if found is None:
+            found = object.__new__(cls)
+            found.array = array.copy()
+            found.array.flags.writeable = False
+            found._settle(tuple(array.shape), (), content, array.dtype.str, array.shape)
+            _interned[key] = found
+        return found  # type: ignore[return-value]
+
+
+class Select(Expr):
+    """The matrix S with S[r, start + step*r] = 1 that takes a slice; with no `length` the basis vector e_start.
+
+    A slice of x is a contraction with such a matrix, so slicing needs no rule of its own anywhere but at the end,
+    where a program turns the contraction into a view of the array.
+    """
+
+    __slots__ = ("length", "size", "start", "step")
+    rank = 4
+    start: AnySize
+    step: int
+    length: AnySize | None
+    size: AnySize
+
+    def __new__(cls, size: AnySize, start: AnySize, step: int = 1, length: AnySize | None = None) -> Select:
+        key = (cls, size, start, step, length)
+        found = _interned.get(key)
+        if found is None:
+            found = object.__new__(cls)
+            found.size, found.start, found.step, found.length = size, start, step, length
+            found._settle((size,) if length is None else (length, size), (), size, start, step, length)
+            _interned[key] = found
+        return found  # type: ignore[return-value]
+
+
+class Contraction(Expr):
+    """A coefficient times a product of factors whose axes carry labels, summed over the labels not in the output.
+
+    An output label may repeat (a Kronecker delta) or be in no factor (ones), and an axis may be a group of labels.
+    Made by `tensordsl.contraction.contract`, which brings it to canonical form; never directly.
+    """
+
+    __slots__ = ("coefficient", "output", "sizes", "slots")
+    rank = 6
+    coefficient: Number
+    slots: tuple[Groups, ...]
+    output: Groups
+    sizes: tuple[AnySize, ...]
+
+    def __new__(cls, coefficient: Number, factors: tuple[Expr, ...], slots: tuple[Groups, ...], output: Groups,
+                sizes: tuple[AnySize, ...], shape: Shape) -> Contraction:
+        key = (cls, repr(coefficient), factors, slots, output, sizes)
+        found = _interned.get(key)
+        if found is None:
+            found = object.__new__(cls)
+            found.coefficient, found.slots, found.output, found.sizes = coefficient, slots, output, sizes
+            found._settle(shape, factors, repr(coefficient), slots, output, sizes)
+            _interned[key] = found
+        return found  # type: ignore[return-value]
+
+    @property
+    def factors(self) -> tuple[Expr, ...]:
+        return self.children
+
+
+class Sum(Expr):
+    """A sum of two or more terms of one shape. Made by `tensordsl.contraction.add_terms`, never directly."""
+
+    __slots__ = ()
+    rank = 7
+
+    def __new__(cls, terms: tuple[Expr, ...]) -> Sum:
+        key = (cls, terms)
+        found = _interned.get(key)
+        if found is None:
+            found = object.__new__(cls)
+            found._settle(terms[0].shape, terms)
+            _interned[key] = found
+        return found  # type: ignore[return-value]
+
+    @property
+    def terms(self) -> tuple[Expr, ...]:
+        return self.children
+
+
+class Elementwise(Expr):
+    """A function applied entry by entry to arguments of one shape."""
+
+    __slots__ = ("record",)
+    rank = 5
+    record: ElementwiseRecord
+
+    def __new__(cls, record: ElementwiseRecord, arguments: tuple[Expr, ...]) -> Elementwise:
+        key = (cls, record.name, arguments)
+        found = _interned.get(key)
+        if found is None:
+            found = object.__new__(cls)
+            found.record = record
+            found._settle(arguments[0].shape, arguments, record.name)
+            _interned[key] = found
+        return found  # type: ignore[return-value]
+
+    @property
+    def title(self) -> str:
+        return self.record.name
+
+
+class Primitive(Expr):
+    """A function of whole matrices, such as the inverse."""
+
+    __slots__ = ("record",)
+    rank = 5
+    record: PrimitiveRecord
+
+    def __new__(cls, record: PrimitiveRecord, arguments: tuple[Expr, ...]) -> Primitive:
+        key = (cls, record.name, arguments)
+        found = _interned.get(key)
+        if found is None:
+            found = object.__new__(cls)
+            found.record = record
+            found._settle(record.shape(*[argument.shape for argument in arguments]), arguments, record.name)
+            _interned[key] = found
+        return found  # type: ignore[return-value]
+
+    @property
+    def title(self) -> str:
+        return self.record.name
+
+
+def brief(node: Expr, width: int = 48) -> str:
+    """The text of an expression for a message: short, and never an error of its own."""
+    if node.depth > 30 or "to_string" not in operations:
+        return f"an expression {node.depth} operations deep"
+    try:
+        text = str(node)
+    except TensorDSLError:
+        return f"an expression of shape {show_shape(node.shape)}"
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def symbol(name: str, *shape: AnySize) -> Symbol:
+    """A symbol after its sizes are checked."""
+    return Symbol(name, tuple(check_size(size) for size in shape))

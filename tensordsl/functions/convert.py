@@ -1,0 +1,186 @@
+"""Anything a user may put beside an expression, as an expression; and the declarations of symbols and constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from numbers import Number as AnyNumber
+from typing import Any
+
+import numpy as np
+
+from tensordsl.contraction import contract, number, zero
+from tensordsl.dims import AnySize, Size, check_size
+from tensordsl.errors import ShapeError, UnsupportedError, describe
+from tensordsl.expr import Constant, Expr, Select, Symbol, brief, symbol
+from tensordsl.functions.record import public
+from tensordsl.labels import singles
+
+
+def as_expr(value: object) -> Expr:
+    """Numbers, sizes, and arrays as constants; expressions as they are."""
+    if isinstance(value, Expr):
+        return value
+    if isinstance(value, Size):
+        return contract(1, [], (), {0: value})
+    if isinstance(value, Fraction):
+        return number(value)
+    if isinstance(value, AnyNumber) or isinstance(value, np.ndarray | list | tuple | np.generic):
+        return constant(value)
+    raise UnsupportedError(f"{value!r} ({type(value).__name__}) cannot stand in an expression: expected an expression, "
+                           "a number, a size, or a NumPy array.")
+
+
+def scalar(name: str) -> Symbol:
+    """A symbol of shape ().
+
+    >>> import tensordsl as td
+    >>> td.scalar("a").shape
+    ()
+    """
+    return symbol(name)
+
+
+def vector(name: str, size: AnySize) -> Symbol:
+    """A symbol x[i] of shape (size,).
+
+    Raises `ShapeError` for a size that is no size.
+
+    >>> import tensordsl as td
+    >>> td.vector("x", td.dim("k")).shape
+    (k,)
+    """
+    return symbol(name, size)
+
+
+def matrix(name: str, rows: AnySize, columns: AnySize) -> Symbol:
+    """A symbol A[i,j] of shape (rows, columns).
+
+    >>> import tensordsl as td
+    >>> td.matrix("A", 3, td.dim("k")).shape
+    (3, k)
+    """
+    return symbol(name, rows, columns)
+
+
+def tensor(name: str, *sizes: AnySize) -> Symbol:
+    """A symbol T[i,j,...] of any order.
+
+    >>> import tensordsl as td
+    >>> td.tensor("T", 2, 3, 4).ndim
+    3
+    """
+    return symbol(name, *sizes)
+
+
+@public()
+def constant(array: Any) -> Expr:
+    """An array of numbers as an expression; a number becomes a scalar.
+
+    Raises `UnsupportedError` for what holds no numbers.
+
+    >>> import tensordsl as td
+    >>> td.constant([1.0, 2.0]).shape
+    (2,)
+    """
+    try:
+        value = np.asarray(array)
+    except ValueError as error:
+        raise UnsupportedError(f"{array!r} is no rectangular array of numbers: {error}.") from None
+    if value.dtype.kind not in "biufc":
+        raise UnsupportedError(f"An array of dtype {value.dtype} cannot be a constant: expected numbers.")
+    if value.ndim == 0:
+        item = value.item()
+        return number(int(item) if isinstance(item, bool) else item)
+    return Constant(value)
+
+
+@public(name="identity")
+def identity(size: AnySize) -> Expr:
+    """The identity matrix I[i,j] = δ[i,j], of shape (size, size). It is labels only and is never stored.
+
+    >>> import tensordsl as td
+    >>> td.identity(3) @ td.vector("x", 3)
+    <x[i] -> [i] : (3,)>
+    """
+    return contract(1, [], ((0,), (0,)), {0: check_size(size)})
+
+
+@public()
+def ones(*sizes: AnySize) -> Expr:
+    """The tensor of ones of shape `sizes`. It is labels only and is never stored.
+
+    >>> import tensordsl as td
+    >>> td.sum(td.ones(2, 3)).evaluate()
+    6
+    """
+    return number(1, tuple(check_size(size) for size in _spread(sizes)))
+
+
+@public()
+def zeros(*sizes: AnySize) -> Expr:
+    """The tensor of zeros of shape `sizes`.
+
+    >>> import tensordsl as td
+    >>> td.vector("x", 3) + td.zeros(3) == td.vector("x", 3)
+    True
+    """
+    return zero(tuple(check_size(size) for size in _spread(sizes)))
+
+
+def _spread(sizes: Sequence[Any]) -> Sequence[Any]:
+    return sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
+
+
+@public()
+def basis(size: AnySize, position: AnySize) -> Expr:
+    """The standard basis vector e_p: e_p[i] = δ[i,p], of shape (size,), p from 0.
+
+    A position may be symbolic, a `td.dim`, which is given by name when the expression is evaluated.
+
+    >>> import tensordsl as td
+    >>> td.basis(3, 1).evaluate()
+    array([0, 1, 0])
+    """
+    return Select(check_size(size), check_position(position, check_size(size)))
+
+
+def check_position(position: AnySize, size: AnySize) -> AnySize:
+    """A position on an axis, negative ones counted from the end."""
+    if isinstance(position, Size):
+        return position
+    if isinstance(position, bool) or not hasattr(position, "__index__"):
+        raise ShapeError(f"{position!r} is no position: a position is a whole number or a td.dim.")
+    place = int(position.__index__())
+    if isinstance(size, int) and not -size <= place < size:
+        raise ShapeError(f"The position {place} is out of range on an axis of size {size}: "
+                         f"positions go from {-size} to {size - 1}.")
+    return size + place if place < 0 else place
+
+
+def mismatch(what: str, operands: Sequence[tuple[Expr, bool]], way_out: str,
+             sizes: tuple[object, object] | None = None) -> ShapeError:
+    """The error for shapes that do not fit: what was asked, each operand with its shape, a way out."""
+    rows = describe((brief(node), node.shape, bad) for node, bad in operands)
+    return ShapeError(f"{what}\n{rows}\n{way_out}", sizes)
+
+
+def axis_numbers(axis: Any, node: Expr, what: str) -> tuple[int, ...]:
+    """The axes meant by `axis` as numbers from 0; all of them for None."""
+    if axis is None:
+        return tuple(range(node.ndim))
+    axes = axis if isinstance(axis, tuple | list) else (axis,)
+    found = []
+    for place in axes:
+        if not isinstance(place, int) or not -node.ndim <= place < node.ndim:
+            raise mismatch(f"{what}: there is no axis {place!r}.", [(node, True)],
+                           f"Axes go from {-node.ndim} to {node.ndim - 1}.")
+        found.append(place % node.ndim)
+    if len(set(found)) < len(found):
+        raise mismatch(f"{what}: an axis is named twice in {axes}.", [(node, True)], "Name each axis once.")
+    return tuple(found)
+
+
+def plain(node: Expr) -> tuple[tuple[int, ...], ...]:
+    """The slots that label the axes of a node 0, 1, 2, ..."""
+    return singles(range(node.ndim))

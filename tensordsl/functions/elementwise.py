@@ -1,0 +1,179 @@
+"""Functions applied entry by entry: one record each, with the rule and its source beside it.
+
+The rules are those of any table of derivatives; "DLMF" is the NIST Digital Library of Mathematical Functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from tensordsl.contraction import contract, is_zero, number, number_of, scale
+from tensordsl.errors import UnsupportedError
+from tensordsl.expr import Elementwise, Expr, array_functions, brief, operation
+from tensordsl.functions.convert import as_expr
+from tensordsl.functions.operators import broadcast_shape, broadcast_to, multiply_all
+from tensordsl.functions.record import ElementwiseRecord, Liftable, elementwise_records, functions, public
+from tensordsl.labels import singles
+
+
+def apply(record: ElementwiseRecord, *arguments: object) -> Expr:
+    """The function of a record, its arguments broadcast together; of numbers alone, its number."""
+    nodes = [as_expr(argument) for argument in arguments]
+    values = [number_of(node) for node in nodes]
+    shape = broadcast_shape(nodes, f"Cannot apply {record.name} entry by entry")
+    if all(value is not None for value in values):
+        with np.errstate(all="ignore"):
+            ready = [float(v) if isinstance(v, Fraction) else v for v in values]
+            folded = eval(record.numpy.format(*[f"a[{p}]" for p in range(len(ready))]), {"np": np, "a": ready})
+        value = np.asarray(folded).item()
+        if np.isfinite(value):
+            return number(_exact(int(value) if isinstance(value, bool) else value, ready), shape)
+    return Elementwise(record, tuple(broadcast_to(node, shape) for node in nodes))
+
+
+def _exact(value: Any, inputs: list[Any]) -> Any:
+    whole = isinstance(value, float) and value == int(value) and abs(value) < 2**53
+    return int(value) if whole and all(isinstance(v, int) for v in inputs) else value
+
+
+def function(
+    name: str, numpy: str, derivative: Callable[..., Any], *, source: str, latex: str | None = None,
+    sample: tuple[tuple[float, float], ...] = ((-2.0, 2.0),), domain: str = "all real numbers",
+    same: tuple[Any, ...] = (), ufunc: str | None = None, operations: int = 1, about: str,
+) -> Callable[..., Expr]:
+    """Make a record and the function that users call."""
+
+    def rule(value: Expr, *arguments: Expr) -> tuple[Expr | None, ...]:
+        found = derivative(value, *arguments)
+        return found if isinstance(found, tuple) else (found,)
+
+    record = ElementwiseRecord(name, len(sample), numpy, rule, source, latex or rf"\operatorname{{{name}}}",
+                               sample, domain, ufunc, operations)
+    elementwise_records[name] = record
+
+    def call(*arguments: object) -> Expr:
+        if len(arguments) != record.arity:
+            raise UnsupportedError(f"{name} takes {record.arity} argument{'s' * (record.arity > 1)}, "
+                                   f"not {len(arguments)}.")
+        for argument in arguments:
+            if isinstance(argument, Liftable):
+                return argument.lift(call, arguments)
+        return apply(record, *arguments)
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"{about}\n\nDomain: {domain}. Derivative: {source}."
+    functions[name] = call
+    for numpy_function in same:
+        array_functions[numpy_function] = call
+    return call
+
+
+def half(node: Expr) -> Expr:
+    return scale(Fraction(1, 2), node)
+
+
+exp = function("exp", "np.exp({0})", lambda y, x: y, ufunc="np.exp", operations=10, latex=r"\exp", same=(np.exp,),
+               source="(eˣ)′ = eˣ, DLMF 4.7.1", about="The exponential: out[i] = exp(x[i]).")
+log = function("log", "np.log({0})", lambda y, x: reciprocal(x), ufunc="np.log", operations=10, latex=r"\log",
+               sample=((0.5, 2.0),), domain="positive numbers", same=(np.log,),
+               source="(log x)′ = 1/x, DLMF 4.7.1", about="The natural logarithm: out[i] = log(x[i]).")
+sqrt = function("sqrt", "np.sqrt({0})", lambda y, x: half(reciprocal(y)), ufunc="np.sqrt", operations=4,
+                latex=r"\sqrt", sample=((0.5, 2.0),), domain="positive numbers", same=(np.sqrt,),
+                source="(√x)′ = 1/(2√x)", about="The square root: out[i] = sqrt(x[i]).")
+sin = function("sin", "np.sin({0})", lambda y, x: cos(x), ufunc="np.sin", operations=10, latex=r"\sin", same=(np.sin,),
+               source="sin′ = cos, DLMF 4.20.1", about="The sine: out[i] = sin(x[i]), x in radians.")
+cos = function("cos", "np.cos({0})", lambda y, x: -sin(x), ufunc="np.cos", operations=10, latex=r"\cos", same=(np.cos,),
+               source="cos′ = −sin, DLMF 4.20.2", about="The cosine: out[i] = cos(x[i]), x in radians.")
+tanh = function("tanh", "np.tanh({0})", lambda y, x: 1 - y**2, ufunc="np.tanh", operations=10, latex=r"\tanh",
+                same=(np.tanh,), source="tanh′ = 1 − tanh², DLMF 4.34.3",
+                about="The hyperbolic tangent: out[i] = tanh(x[i]).")
+# exp(-log(1 + exp(-x))), which neither overflows nor loses small values.
+sigmoid = function("sigmoid", "np.exp(-np.logaddexp(0, -{0}))", lambda y, x: y * (1 - y), operations=20,
+                   latex=r"\sigma", source="σ′ = σ(1 − σ)", about="The logistic function: out[i] = 1/(1 + exp(-x[i])).")
+abs_ = function("abs", "np.abs({0})", lambda y, x: sign(x), ufunc="np.abs", sample=((0.5, 2.0),), same=(np.abs,),
+                latex=r"\operatorname{abs}", source="|x|′ = sign x for x ≠ 0, and 0 is taken at 0",
+                about="The absolute value: out[i] = |x[i]|.")
+sign = function("sign", "np.sign({0})", lambda y, x: (None,), ufunc="np.sign", sample=((0.5, 2.0),), same=(np.sign,),
+                source="0 for x ≠ 0, and 0 is taken at 0", about="The sign: -1, 0 or 1.")
+_power = function("power", "np.power({0}, {1})",
+                  lambda y, a, b: (multiply_all([b, power(a, b - 1)]), None if number_of(b) is not None
+                                   else multiply_all([y, log(a)])),
+                  sample=((0.5, 2.0), (-1.5, 2.5)), domain="positive bases; any base where the exponent is whole",
+                  ufunc="np.power", operations=20, latex=r"\operatorname{power}",
+                  source="d(aᵇ) = b aᵇ⁻¹ da + aᵇ log(a) db, DLMF 4.7.5", about="The power: out[i] = a[i] ** b[i].")
+
+for _name, _sign, _same, _token in (("greater", ">", np.greater, ">"), ("less", "<", np.less, "<"),
+                                    ("greater_equal", ">=", np.greater_equal, r"\ge"),
+                                    ("less_equal", "<=", np.less_equal, r"\le")):
+    operation(_name)(function(
+        _name, "({0} " + _sign + " {1})", lambda y, a, b: (None, None), sample=((0.5, 1.0), (1.5, 2.0)), same=(_same,),
+        latex=_token, source="a comparison is constant almost everywhere",
+        about=f"Whether a[i] {_sign} b[i], entry by entry."))
+operation("abs")(abs_)
+
+
+def reciprocal(x: object) -> Expr:
+    """The reciprocal: out[i] = 1/x[i]."""
+    return power(x, -1)
+
+
+@operation("power")
+@public(np.power)
+def power(base: object, exponent: object) -> Expr:
+    """The power base ** exponent, entry by entry, broadcast: out[i] = base[i] ** exponent[i].
+
+    A whole exponent from 0 to 4 is a product of equal factors. Otherwise d(aᵇ) = b aᵇ⁻¹ da + aᵇ log(a) db
+    (DLMF 4.7.5), for a positive base, or any base where the exponent is a whole number.
+
+    >>> import tensordsl as td
+    >>> x = td.vector("x", 3)
+    >>> x**2 == x * x
+    True
+    """
+    if isinstance(base, Liftable):
+        return base.lift(power, (base, exponent))
+    a, b = as_expr(base), as_expr(exponent)
+    value, from_number = number_of(b), number_of(a)
+    shape = broadcast_shape([a, b], "Cannot raise to a power entry by entry")
+    whole = value is not None and not isinstance(value, complex) and value == int(value)
+    if value is not None and whole and 0 <= value <= 4:  # type: ignore[operator]
+        return broadcast_to(multiply_all([a] * int(value)), shape) if value else number(1, shape)  # type: ignore[arg-type]
+    if whole and isinstance(from_number, int | Fraction) and from_number != 0:
+        return number(Fraction(from_number) ** int(value), shape)  # type: ignore[arg-type]
+    inner = _reciprocal_of(a)
+    if inner is not None and value == -1:
+        return broadcast_to(inner, shape)
+    return _power(a, b)
+
+
+def _reciprocal_of(node: Expr) -> Expr | None:
+    """x where node is 1/x."""
+    if isinstance(node, Elementwise) and node.record is elementwise_records["power"] \
+            and number_of(node.children[1]) == -1:
+        return node.children[0]
+    return None
+
+
+functions["power"] = power
+
+
+@operation("divide")
+@public(np.divide)
+def divide(a: object, b: object) -> Expr:
+    """The quotient a / b, entry by entry, broadcast: out[i] = a[i] / b[i].
+
+    Raises `UnsupportedError` for a division by the number zero.
+    """
+    above, below = as_expr(a), as_expr(b)
+    value = number_of(below)
+    if value == 0 or is_zero(below):
+        raise UnsupportedError(f"Division of {brief(above)} by zero.")
+    if value is not None:
+        inverse = Fraction(1) / value if isinstance(value, int | Fraction) else 1 / value
+        below = contract(inverse, [], singles(range(below.ndim)), dict(enumerate(below.shape)))
+        return multiply_all([above, below], "Cannot divide entry by entry")
+    return multiply_all([above, power(below, -1)], "Cannot divide entry by entry")

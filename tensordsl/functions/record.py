@@ -1,0 +1,81 @@
+"""What is said of a function in one place: value, shape, derivative with its source, tokens, domain, sample range.
+
+Exports, parser names, printers, NumPy dispatch and the gradient checks all read these records and the tables here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from tensordsl.dims import Shape
+from tensordsl.expr import Expr, array_functions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+functions: dict[str, Callable[..., Any]] = {}  # the names that users and the text grammar know
+
+
+@dataclass(frozen=True, eq=False)
+class ElementwiseRecord:
+    """A function applied entry by entry.
+
+    `derivative(value, *arguments)` gives ∂f/∂argument for each argument, entry by entry, as expressions; `value` is
+    the node itself, which many rules can use again.
+    """
+
+    name: str
+    arity: int
+    numpy: str  # the NumPy source, with {0}, {1}, ... for the arguments
+    derivative: Callable[..., tuple[Expr | None, ...]]  # None: no derivative by this argument, it is zero
+    source: str  # where the rule comes from
+    latex: str
+    sample: tuple[tuple[float, float], ...]  # an interval of arguments where the derivative is checked
+    domain: str = "all real numbers"
+    ufunc: str | None = None  # the NumPy ufunc that writes into `out=`, when the source is one call of it
+    operations: int = 1  # floating-point operations for each entry, roughly
+
+
+@dataclass(frozen=True, eq=False)
+class PrimitiveRecord:
+    """A function of whole matrices, which may be stacked along leading axes.
+
+    `jacobian(node, place)` gives the local Jacobian by the argument at `place`, as an expression of the shape of the
+    value followed by the shape of the argument; stacked axes appear as a δ.
+    """
+
+    name: str
+    arity: int
+    numpy: str
+    shape: Callable[..., Shape]
+    jacobian: Callable[[Expr, int], Expr]
+    source: str
+    latex: str
+    flops: Callable[..., Any] = field(default=lambda *sizes: 0)  # of the sizes of the first argument
+    domain: str = "all real matrices"
+
+
+class Liftable:
+    """What a function applied entry by entry passes through: index notation lifts functions over its indices."""
+
+    __slots__ = ()
+
+    def lift(self, function: Callable[..., Expr], arguments: tuple[Any, ...]) -> Any:
+        raise NotImplementedError
+
+
+elementwise_records: dict[str, ElementwiseRecord] = {}
+primitive_records: dict[str, PrimitiveRecord] = {}
+
+
+def public(*same: Any, name: str | None = None) -> Callable[[F], F]:
+    """Register a function under its name, as the meaning of the NumPy functions given as well."""
+
+    def register(function: F) -> F:
+        functions[name or function.__name__.rstrip("_")] = function
+        for numpy_function in same:
+            array_functions[numpy_function] = function
+        return function
+
+    return register

@@ -1,0 +1,165 @@
+"""Expressions to a `Program`: lowering, then liveness, then the source of one NumPy function."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tensordsl.contraction import number_of
+from tensordsl.expr import Expr, Symbol
+from tensordsl.program.instructions import Instruction, Program, Register, Term
+from tensordsl.program.lowering import Lowering, scaled_term
+
+ASSUMED_SIZE = 100  # of a dimension that nothing fixes, for costs and the choice of paths only
+
+
+def variable(name: str, taken: set[str]) -> str:
+    """A name for a Python variable."""
+    while keyword.iskeyword(name) or name == "np" or name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
+def build(expressions: Sequence[Expr], sizes: Mapping[str, int], factored: bool = False, overwrite: bool = False,
+          name: str = "f") -> Program:
+    """The program of some expressions, its work shared.
+
+    `sizes` are the numbers behind the dimensions, for choosing paths; the source itself holds for any sizes.
+    `factored` leaves the outputs as terms; `overwrite` lets a step write over an operand that dies there, which needs
+    all arrays to be of one floating type.
+    """
+    symbols = sorted({symbol for e in expressions for symbol in e.symbols}, key=lambda s: s.name)
+    taken: set[str] = set()
+    arguments: dict[Symbol, str] = {symbol: variable(symbol.name, taken) for symbol in symbols}
+    dims = sorted(_dims(expressions))
+    assumed = tuple(d for d in dims if d not in sizes)
+    known = {**dict.fromkeys(assumed, ASSUMED_SIZE), **sizes}
+    names = {d: variable(d, taken) for d in dims}
+    lowering = Lowering(arguments, names, known, taken)
+    lowering.prepare(expressions)
+    outputs = [tuple(scaled_term(lowering, t) for t in lowering.terms(e)) if factored else _fresh(lowering, e)
+               for e in expressions]
+
+    used = _used_names(lowering.instructions, outputs, names)
+    preamble, parameters = [], []
+    for d in dims:
+        if names[d] not in used:
+            continue
+        place = next(((arguments[s], p) for s in symbols for p, size in enumerate(s.shape) if str(size) == d), None)
+        if place is None:
+            parameters.append(d)
+        else:
+            preamble.append(f"{names[d]} = {place[0]}.shape[{place[1]}]")
+    instructions, lines, peak = _finish(lowering, outputs, overwrite)
+    result = [o.name if isinstance(o, Register) else "(" + "".join(f"{t.core.name if t.core else 'None'}, " for t in o)
+              + ")" for o in outputs]
+    head = ", ".join([*arguments.values(), *(names[d] for d in parameters)])
+    tail = result[0] if len(result) == 1 else "(" + ", ".join(result) + ")"
+    source = "\n    ".join([f"def {name}({head}):", *preamble, *lines, f"return {tail}"]) + "\n"
+    size_of = [lowering.count(r.sizes) * 8 for o in outputs
+               for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])]
+    return Program(tuple(s.name for s in symbols), tuple(parameters), tuple(preamble), tuple(instructions),
+                   tuple(outputs), known, assumed, source, lowering.constants, peak, sum(size_of))
+
+
+def _dims(expressions: Sequence[Expr]) -> set[str]:
+    """Every dimension that a size below the expressions is made of, the positions of selections included."""
+    from_sizes: set[str] = set()
+    seen: set[Expr] = set()
+    stack = list(expressions)
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        stack.extend(node.children)
+        for size in (*node.shape, *getattr(node, "sizes", ()), getattr(node, "start", 0)):
+            if not isinstance(size, int):
+                from_sizes |= size.names
+    return from_sizes
+
+
+def _fresh(lowering: Lowering, node: Expr) -> Register:
+    """The value of an output in storage of its own, full-sized: never an argument, a constant, or a broadcast view."""
+    value = lowering.dense(node)
+    register = value.register
+    number = number_of(node)
+    if number is not None and node.ndim:
+        entry = f"{float(number) if not isinstance(number, int | complex) else number!r}"
+        return lowering.emit("allocate", f"np.full({lowering.shape(node.shape)}, {entry})", [], node.shape)
+    shared = any(register.root == other.root for other in lowering.returned)
+    root_owned = any(i.target.name == register.root for i in lowering.instructions if not i.writes)
+    if value.ones:
+        register = lowering.emit("allocate", f"np.broadcast_to({register.name}, {lowering.shape(node.shape)}).copy()",
+                                 [register], node.shape)
+    elif not root_owned or shared:
+        register = lowering.emit("allocate", f"np.array({register.name})", [register], node.shape)
+    lowering.returned.append(register)
+    return register
+
+
+def _used_names(instructions: Sequence[Instruction], outputs: Sequence[Register | tuple[Term, ...]],
+                names: Mapping[str, str]) -> set[str]:
+
+
+    words = {word for i in instructions for word in re.findall(r"[^\W\d]\w*", i.source)}
+    words |= {word for o in outputs for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])
+              for word in re.findall(r"[^\W\d]\w*", r.name)}
+    return words & set(names.values())
+
+
+def _finish(lowering: Lowering, outputs: Sequence[Register | tuple[Term, ...]],
+            overwrite: bool) -> tuple[list[Instruction], list[str], int]:
+    """Liveness: steps that write over what dies in them, storage let go after its last use, the peak of what is alive."""
+    instructions = lowering.instructions
+    kept = {r.root for o in outputs for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])}
+    last: dict[str, int] = {}
+    names_of: dict[str, list[str]] = {}
+    for place, instruction in enumerate(instructions):
+        for register in (*instruction.operands, instruction.target):
+            last[register.root] = place
+        roots = names_of.setdefault(instruction.target.root, [])
+        if instruction.target.name not in roots:
+            roots.append(instruction.target.name)
+    allocated = {i.target.root for i in instructions if i.target.owned}
+    alive: dict[str, int] = {}
+    lines, done, peak = [], [], 0
+    moved: dict[str, str] = {}  # roots whose storage was taken over by another register
+
+    for place, instruction in enumerate(instructions):
+        source = instruction.source
+        dead_here = [root for root in dict.fromkeys(r.root for r in instruction.operands)
+                     if last[root] == place and root in allocated and root not in kept]
+        reused = None
+        if overwrite and instruction.ufunc and instruction.target.sizes:
+            for operand in instruction.operands:
+                if operand.root in dead_here and operand.name == operand.root \
+                        and operand.sizes == instruction.target.sizes and operand.name in instruction.arguments \
+                        and sum(other.root == operand.root and other != operand for other in instruction.operands) == 0:
+                    reused = operand
+                    break
+            if reused is not None:
+                source = f"{instruction.ufunc}({', '.join([*instruction.arguments, f'out={reused.name}'])})"
+        line = source if instruction.writes else f"{instruction.target.name} = {source}"
+        lines.append(line)
+        if instruction.target.owned and not instruction.writes:
+            if reused is not None:
+                alive[instruction.target.root] = alive.pop(reused.root, 0)
+                moved[reused.root] = instruction.target.root
+            else:
+                alive[instruction.target.root] = 8 * lowering.count(instruction.target.sizes)
+        peak = max(peak, sum(alive.values()))
+        gone = [name for root in dead_here for name in names_of.get(root, [])]
+        for root in dead_here:
+            if root not in moved:
+                alive.pop(root, None)
+        big = any(lowering.count(r.sizes) > 512 or r.ndim for r in instruction.operands)
+        if gone and big:
+            lines.append(f"del {', '.join(gone)}")
+        done.append(replace(instruction, source=source))
+    return done, lines, peak
+
+

@@ -1,0 +1,103 @@
+"""The parts of a program: registers, instructions, the layout of structured terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tensordsl.dims import AnySize
+from tensordsl.expr import Number, Select
+from tensordsl.labels import Groups, Label
+
+
+@dataclass(frozen=True)
+class Register:
+    """A named array in a program. A view shares the storage of its `root`."""
+
+    name: str
+    sizes: tuple[AnySize, ...]
+    root: str
+    owned: bool  # allocated by the program, so that it may be overwritten once it is dead
+
+    @property
+    def ndim(self) -> int:
+        return len(self.sizes)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One step: `target = source`, or a statement that writes into its target.
+
+    `ufunc` with `arguments` says that the step is one NumPy ufunc, which can write over an operand that dies there.
+    """
+
+    kind: str  # contract, map, apply, diagonal, view, allocate, reduce
+    target: Register
+    operands: tuple[Register, ...]
+    source: str
+    labels: str = ""
+    flops: int = 0
+    bytes: int = 0
+    ufunc: str | None = None
+    arguments: tuple[str, ...] = ()
+    writes: bool = False  # the source is a statement that changes the target in place
+
+
+@dataclass(frozen=True)
+class Term:
+    """A structured value: coefficient * core, its axes the `labels`, spread over the `output` axes.
+
+    A label of `output` that is not in `labels` is ones; one that stands twice is a δ; one in `scatter` stands for the
+    positions start + step*row of the slice it names.
+    """
+
+    core: Register | None  # None for the number one
+    labels: tuple[Label, ...]
+    coefficient: Number
+    output: Groups
+    sizes: Mapping[Label, AnySize]
+    scatter: Mapping[Label, tuple[Select, Label | None]] = field(default_factory=dict)
+
+    @property
+    def axes(self) -> tuple[Label, ...]:
+        """The labels along which the term has entries: those of its output, rows of slices in place of columns."""
+        found: dict[Label, None] = {}
+        for group in self.output:
+            for label in group:
+                if label in self.scatter:
+                    row = self.scatter[label][1]
+                    if row is not None:
+                        found[row] = None
+                else:
+                    found[label] = None
+        return tuple(found)
+
+    @property
+    def structured(self) -> bool:
+        labels = [label for group in self.output for label in group]
+        return bool(self.scatter) or len(set(labels)) < len(labels)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Instructions in order, and what they leave: one register for each dense output, terms for each structured one."""
+
+    arguments: tuple[str, ...]  # symbols, by name
+    parameters: tuple[str, ...]  # dimensions that no argument's shape shows
+    preamble: tuple[str, ...]
+    instructions: tuple[Instruction, ...]
+    outputs: tuple[Register | tuple[Term, ...], ...]
+    sizes: Mapping[str, int]  # the sizes that the costs are for
+    assumed: tuple[str, ...]  # those of them that were assumed, not given
+    source: str
+    constants: Mapping[str, object]
+    peak_bytes: int
+    result_bytes: int
+
+    @property
+    def flops(self) -> int:
+        return sum(instruction.flops for instruction in self.instructions)
+
+    @property
+    def bytes(self) -> int:
+        return sum(instruction.bytes for instruction in self.instructions)

@@ -1,0 +1,122 @@
+"""`plan`: what would run, with sizes, flops and bytes, without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tensordsl.errors import PlanError, UnsupportedError
+from tensordsl.expr import Expr, operation
+from tensordsl.functions.convert import as_expr
+from tensordsl.program.build import build
+from tensordsl.program.instructions import Instruction, Program
+
+
+class Plan:
+    """What would run. `print(plan)` shows it as a table; costs are for the sizes given."""
+
+    def __init__(self, program: Program, expressions: Sequence[Expr]) -> None:
+        self.program = program
+        self.expressions = tuple(expressions)
+
+    @property
+    def steps(self) -> tuple[Instruction, ...]:
+        """The instructions in order."""
+        return self.program.instructions
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations, roughly."""
+        return self.program.flops
+
+    @property
+    def bytes(self) -> int:
+        """Bytes read and written by all steps, in float64."""
+        return self.program.bytes
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes alive at once, the result included and the data not, in float64."""
+        return self.program.peak_bytes
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of the result, in float64."""
+        return self.program.result_bytes
+
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """The table: kind, labels, source, flops, bytes."""
+        return [(i.kind, i.labels, i.source if i.writes else f"{i.target.name} = {i.source}", count(i.flops),
+                 amount(i.bytes)) for i in self.steps]
+
+    def head(self) -> str:
+        """The sizes that the costs are for."""
+        sizes = ", ".join(f"{name} = {size}" + (" (assumed)" if name in self.program.assumed else "")
+                          for name, size in sorted(self.program.sizes.items()))
+        return sizes or "no symbolic sizes"
+
+    def foot(self) -> str:
+        """The totals."""
+        return (f"{count(self.flops)} flops, {amount(self.bytes)} moved, {amount(self.peak_bytes)} at the peak, "
+                f"{amount(self.result_bytes)} of result")
+
+    def __str__(self) -> str:
+        titles = ("step", "labels", "instruction", "flops", "bytes")
+        rows = [titles, *self.rows()]
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        lines = ["  ".join(cell.rjust(w) if c > 2 else cell.ljust(w)
+                           for c, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
+        rule = "─" * max(map(len, lines))
+        return "\n".join([self.head(), lines[0], rule, *lines[1:], rule, self.foot()])
+
+    def __repr__(self) -> str:
+        return f"<plan of {len(self.steps)} steps: {self.foot()}>"
+
+
+def count(number: int) -> str:
+    """A count as a person reads it: 1.28M."""
+    for limit, unit in ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= limit:
+            return f"{number / limit:.3g}{unit}"
+    return str(number)
+
+
+def amount(size: int) -> str:
+    """Bytes as a person reads them: 4.1 MB."""
+    for limit, unit in ((10**15, "PB"), (10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= limit:
+            return f"{size / limit:.3g} {unit}"
+    return f"{size} B"
+
+
+def plan(e: Any, **sizes: int) -> Plan:
+    """What would run for an expression, or a tuple of them, at the sizes given by name: `td.plan(e, k=1000)`.
+
+    A size that is not given is assumed to be 100, and the plan says so. Raises `PlanError` for a size that is none.
+
+    >>> import tensordsl as td
+    >>> k = td.dim("k")
+    >>> x, A = td.vector("x", k), td.matrix("A", k, k)
+    >>> td.plan(A @ x, k=1000).flops
+    2000000
+    """
+    expressions = [as_expr(item) for item in (e if isinstance(e, tuple | list) else [e])]
+    if not expressions:
+        raise UnsupportedError("There is nothing to plan: the tuple of expressions is empty.")
+    known = {d.name for item in expressions for d in item.dims}
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise PlanError(f"The size {name} must be a whole number that is not negative, not {size!r}.")
+        if name not in known:
+            have = ", ".join(sorted(known)) or "none"
+            raise PlanError(f"The expression has no size called {name!r}; its sizes are {have}.")
+    return Plan(build(expressions, sizes), expressions)
+
+
+@operation("to_python")
+def to_python(e: Expr, name: str = "f") -> str:
+    """The source of one function that computes an expression and needs only NumPy."""
+    program = build([e], {}, name=name)
+    lines = [f"{key} = np.array({value.tolist()!r}, dtype=np.{value.dtype.name})"  # type: ignore[attr-defined]
+             for key, value in program.constants.items()]
+    return "\n".join(["import numpy as np", *([""] if lines else []), *lines, "", "", program.source])
