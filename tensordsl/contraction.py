@@ -168,6 +168,11 @@ def split_structure(node: Contraction) -> tuple[Number, list[Operand], Groups, d
     return node.coefficient, [*scattered, Operand(core, singles(core_labels))], node.output, outside
 
 
+def slice_of_slice(inner: Select, outer: Select) -> Select:
+    """The one slice that takes `outer` of what `inner` takes."""
+    return Select(inner.size, inner.start + outer.start * inner.step, inner.step * outer.step, outer.length)
+
+
 def _tidy_selections(operands: list[Operand], output: Groups, unifier: Unifier) -> list[Operand]:
     """Drop selections that take everything or are summed away, and make two in a row one."""
     if not any(isinstance(node, Select) for node, _ in operands):
@@ -184,6 +189,14 @@ def _tidy_selections(operands: list[Operand], output: Groups, unifier: Unifier) 
             if not isinstance(node, Select):
                 continue
             *row, column = (unifier.resolve(group) for group in slots)
+            if node.size == 1:  # there is one place to take: every entry of S is one
+                del operands[place]
+                changed = True
+                break
+            if node.length == 1:  # one row: a basis vector
+                operands[place] = Operand(Select(node.size, node.start), (slots[1],))
+                changed = True
+                break
             if len(column) != 1 or any(len(group) != 1 for group in row):
                 continue
             if row and node.length == node.size and node.start == 0 and node.step == 1:
@@ -200,9 +213,7 @@ def _tidy_selections(operands: list[Operand], output: Groups, unifier: Unifier) 
                 for other, (second, its_slots) in enumerate(operands):
                     if other != place and isinstance(second, Select) and second.length is not None \
                             and unifier.resolve(its_slots[0]) == column:
-                        merged = Select(second.size, second.start + node.start * second.step,
-                                        node.step * second.step, node.length)
-                        operands[place] = Operand(merged, (*slots[:-1], its_slots[1]))
+                        operands[place] = Operand(slice_of_slice(second, node), (*slots[:-1], its_slots[1]))
                         unifier.replace(column[0], ())
                         del operands[other]
                         changed = True

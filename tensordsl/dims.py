@@ -5,10 +5,15 @@ A size is an `int` or a `Size`; arithmetic that ends in a constant gives an `int
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Union
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Number
+from typing import Any, Union
+
+import numpy as np
 
 from tensordsl.errors import BindError, ParseError, ShapeError
+
+operations: dict[str, Callable[..., Any]] = {}  # what expressions can do, by name; the rooms above fill it
 
 Monomial = tuple[tuple[str, int], ...]  # ((name, power), ...), sorted by name
 
@@ -17,6 +22,7 @@ class Size:
     """A polynomial in dimensions, such as `k*m` or `k + 1`."""
 
     __slots__ = ("_hash", "terms")
+    __array_ufunc__ = None  # an array beside a size leaves the operation to the size
 
     def __init__(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
         self.terms = terms
@@ -32,34 +38,45 @@ class Size:
     def names(self) -> frozenset[str]:
         return frozenset(name for monomial, _ in self.terms for name, _ in monomial)
 
-    def __add__(self, other: AnySize) -> AnySize:
+    def __add__(self, other: Any) -> Any:
         if not isinstance(other, int | Size):
-            return NotImplemented
+            return _beyond("add", self, other)
         return _collect([*self.terms, *_terms(other)])
 
-    __radd__ = __add__
+    def __radd__(self, other: Any) -> Any:
+        return self + other
 
     def __neg__(self) -> AnySize:
         return self * -1
 
-    def __sub__(self, other: AnySize) -> AnySize:
+    def __sub__(self, other: Any) -> Any:
         if not isinstance(other, int | Size):
-            return NotImplemented
+            return _beyond("subtract", self, other)
         return self + other * -1
 
-    def __rsub__(self, other: AnySize) -> AnySize:
+    def __rsub__(self, other: Any) -> Any:
         return (self * -1) + other
 
-    def __mul__(self, other: AnySize) -> AnySize:
+    def __mul__(self, other: Any) -> Any:
         if not isinstance(other, int | Size):
-            return NotImplemented
+            return _beyond("multiply", self, other)
         return _collect([(_times(a, b), c * d) for a, c in self.terms for b, d in _terms(other)])
 
-    __rmul__ = __mul__
+    def __rmul__(self, other: Any) -> Any:
+        return self * other
 
-    def __pow__(self, power: int) -> AnySize:
+    def __truediv__(self, other: Any) -> Any:
+        return _beyond("divide", self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _beyond("divide", other, self)
+
+    def __rpow__(self, other: Any) -> Any:
+        return _beyond("power", other, self)
+
+    def __pow__(self, power: Any) -> Any:
         if not isinstance(power, int) or power < 0:
-            return NotImplemented
+            return _beyond("power", self, power)
         result: AnySize = 1
         for _ in range(power):
             result = result * self
@@ -76,6 +93,12 @@ class Size:
             body = "*".join(names if magnitude == 1 and names else [str(magnitude), *names])
             text += (" - " if coefficient < 0 else " + ") + body
         return text[3:] if text.startswith(" + ") else "-" + text[3:]
+
+
+def _beyond(name: str, a: Any, b: Any) -> Any:
+    """What is no size any more, such as k/2: there a size is a number in an expression."""
+    known = all(isinstance(value, Size | Number | np.ndarray) for value in (a, b))
+    return operations[name](a, b) if known and name in operations else NotImplemented
 
 
 class Dim(Size):

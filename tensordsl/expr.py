@@ -16,6 +16,7 @@ from weakref import WeakSet, WeakValueDictionary
 import numpy as np
 
 from tensordsl.dims import AnySize, Dim, Shape, check_size
+from tensordsl.dims import operations as operations
 from tensordsl.errors import ParseError, TensorDSLError, UnsupportedError, show_shape
 from tensordsl.labels import Groups
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 Number = Union[int, Fraction, float, complex]
 Operation = Callable[..., Any]
 
-operations: dict[str, Operation] = {}
 array_functions: dict[Any, Operation] = {}  # NumPy's functions and ufuncs, and ours of the same meaning
 
 
@@ -37,6 +37,24 @@ def operation(name: str) -> Callable[[Operation], Operation]:
         return function
 
     return register
+
+
+class Liftable:
+    """What a function applied entry by entry passes through: index notation lifts functions over its indices.
+
+    Operators between an expression and such an operand are the operand's affair.
+    """
+
+    __slots__ = ()
+
+    def lift(self, function: Operation, arguments: tuple[Any, ...]) -> Any:
+        raise NotImplementedError
+
+
+def _binary(name: str, a: object, b: object) -> Any:
+    if isinstance(a, Liftable) or isinstance(b, Liftable):
+        return NotImplemented
+    return operations[name](a, b)
 
 
 class Expr:
@@ -112,41 +130,41 @@ class Expr:
     def __float__(self) -> float:
         raise TypeError("An expression is no number before it is evaluated: use e.evaluate(...).")
 
-    def __add__(self, other: object) -> Expr:
-        return operations["add"](self, other)
+    def __add__(self, other: object) -> Any:
+        return _binary("add", self, other)
 
-    def __radd__(self, other: object) -> Expr:
-        return operations["add"](other, self)
+    def __radd__(self, other: object) -> Any:
+        return _binary("add", other, self)
 
-    def __sub__(self, other: object) -> Expr:
-        return operations["subtract"](self, other)
+    def __sub__(self, other: object) -> Any:
+        return _binary("subtract", self, other)
 
-    def __rsub__(self, other: object) -> Expr:
-        return operations["subtract"](other, self)
+    def __rsub__(self, other: object) -> Any:
+        return _binary("subtract", other, self)
 
-    def __mul__(self, other: object) -> Expr:
-        return operations["multiply"](self, other)
+    def __mul__(self, other: object) -> Any:
+        return _binary("multiply", self, other)
 
-    def __rmul__(self, other: object) -> Expr:
-        return operations["multiply"](other, self)
+    def __rmul__(self, other: object) -> Any:
+        return _binary("multiply", other, self)
 
-    def __truediv__(self, other: object) -> Expr:
-        return operations["divide"](self, other)
+    def __truediv__(self, other: object) -> Any:
+        return _binary("divide", self, other)
 
-    def __rtruediv__(self, other: object) -> Expr:
-        return operations["divide"](other, self)
+    def __rtruediv__(self, other: object) -> Any:
+        return _binary("divide", other, self)
 
-    def __pow__(self, other: object) -> Expr:
-        return operations["power"](self, other)
+    def __pow__(self, other: object) -> Any:
+        return _binary("power", self, other)
 
-    def __rpow__(self, other: object) -> Expr:
-        return operations["power"](other, self)
+    def __rpow__(self, other: object) -> Any:
+        return _binary("power", other, self)
 
-    def __matmul__(self, other: object) -> Expr:
-        return operations["matmul"](self, other)
+    def __matmul__(self, other: object) -> Any:
+        return _binary("matmul", self, other)
 
-    def __rmatmul__(self, other: object) -> Expr:
-        return operations["matmul"](other, self)
+    def __rmatmul__(self, other: object) -> Any:
+        return _binary("matmul", other, self)
 
     def __neg__(self) -> Expr:
         return operations["negative"](self)
@@ -157,17 +175,17 @@ class Expr:
     def __abs__(self) -> Expr:
         return operations["abs"](self)
 
-    def __gt__(self, other: object) -> Expr:
-        return operations["greater"](self, other)
+    def __gt__(self, other: object) -> Any:
+        return _binary("greater", self, other)
 
-    def __lt__(self, other: object) -> Expr:
-        return operations["less"](self, other)
+    def __lt__(self, other: object) -> Any:
+        return _binary("less", self, other)
 
-    def __ge__(self, other: object) -> Expr:
-        return operations["greater_equal"](self, other)
+    def __ge__(self, other: object) -> Any:
+        return _binary("greater_equal", self, other)
 
-    def __le__(self, other: object) -> Expr:
-        return operations["less_equal"](self, other)
+    def __le__(self, other: object) -> Any:
+        return _binary("less_equal", self, other)
 
     def __getitem__(self, key: object) -> Any:
         return operations["getitem"](self, key)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tensordsl.contraction import Operand, add_terms, as_operands, contract, is_structured
-from tensordsl.dims import AnySize
-from tensordsl.expr import Expr, Number, Sum
+from tensordsl.expr import Expr, Sum
 from tensordsl.labels import Groups, Label, flat, singles
 
 
@@ -47,14 +46,9 @@ def common_factors(terms: Sequence[Expr]) -> Factored:
                 operands.remove(taken)
     if not common:
         return Factored((), tuple(terms))
-    rest = tuple(_rebuilt(coefficient, operands, output, sizes) for (coefficient, _, output, sizes), operands
+    rest = tuple(contract(coefficient, operands, output, sizes) for (coefficient, _, output, sizes), operands
                  in zip(parts, remaining, strict=True))
     return Factored(tuple(common), rest)
-
-
-def _rebuilt(coefficient: Number, operands: list[Operand], output: Groups, sizes: dict[Label, AnySize]) -> Expr:
-    live = {*flat(output), *(label for _, slots in operands for label in flat(slots))}
-    return contract(coefficient, operands, output, {label: sizes[label] for label in live})
 
 
 def _positions(output: Groups) -> dict[Label, frozenset[int]]:

@@ -18,7 +18,7 @@ from tensordsl.expr import Contraction, Elementwise, Expr, Primitive, Sum, Symbo
 from tensordsl.functions.convert import as_expr
 from tensordsl.graph import rebuild
 from tensordsl.labels import singles
-from tensordsl.program.build import build
+from tensordsl.program.build import build, dimensions
 
 OUTPUTS = ("dense", "sparse", "operator")
 
@@ -37,7 +37,7 @@ class CompiledFunction:
 
     def _find_parameters(self) -> tuple[str, ...]:
         return build(self.expressions, {}).parameters if self.output == "dense" else tuple(
-            sorted({d.name for e in self.expressions for d in e.dims}
+            sorted(dimensions(self.expressions)
                    - {str(size) for symbol in self._symbols for size in symbol.shape}))
 
     def __repr__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,7 @@ def to_coo(terms: Sequence[Term], cores: Sequence[Any], shape: Shape, sizes: Map
         counts.append(int(np.prod([evaluate(term.sizes[la], sizes) for la in term.axes], dtype=np.int64)))
     live = [(t, c, n) for t, c, n in zip(terms, cores, counts, strict=True) if n and t.coefficient != 0]
     total = sum(n for _, _, n in live)
-    dtype = np.result_type(*[c if c is not None else t.coefficient for t, c, _ in live]) if live else np.float64
-    if dtype.kind == "O":
-        dtype = np.dtype(np.float64)
+    dtype = np.result_type(*[c if c is not None else _number(t) for t, c, _ in live]) if live else np.float64
     data = np.empty(total, dtype)
     coordinates = [np.empty(total, kind) for _ in extents]
     start = 0
@@ -42,6 +41,10 @@ def to_coo(terms: Sequence[Term], cores: Sequence[Any], shape: Shape, sizes: Map
     return coo_array((data, tuple(coordinates)), shape=tuple(extents))
 
 
+def _number(term: Term) -> int | float | complex:
+    return float(term.coefficient) if isinstance(term.coefficient, Fraction) else term.coefficient
+
+
 def sizes_of(term: Term, label: int, sizes: Mapping[str, int]) -> int:
     return evaluate(term.sizes[label], sizes)
 
@@ -49,8 +52,7 @@ def sizes_of(term: Term, label: int, sizes: Mapping[str, int]) -> int:
 def _fill(term: Term, core: Any, extents: list[int], data: Any, coordinates: list[Any], sizes: Mapping[str, int],
           kind: Any) -> None:
     axes = term.axes
-    values = np.asarray(float(term.coefficient) if core is None and not isinstance(term.coefficient, int | complex)
-                        else term.coefficient if core is None else core)
+    values = np.asarray(_number(term) if core is None else core)
     order = [term.labels.index(label) for label in axes if label in term.labels]
     key = tuple(slice(None) if label in term.labels else None for label in axes)
     data.reshape(extents)[...] = values.transpose(order)[key] if order else values

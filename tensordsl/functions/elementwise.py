@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from tensordsl.contraction import contract, is_zero, number, number_of, scale
+from tensordsl.contraction import add_terms, as_operands, contract, is_zero, number, number_of, scale
 from tensordsl.errors import UnsupportedError
-from tensordsl.expr import Elementwise, Expr, array_functions, brief, operation
+from tensordsl.expr import Contraction, Elementwise, Expr, Liftable, Sum, array_functions, brief, operation
 from tensordsl.functions.convert import as_expr
 from tensordsl.functions.operators import broadcast_shape, broadcast_to, multiply_all
-from tensordsl.functions.record import ElementwiseRecord, Liftable, elementwise_records, functions, public
-from tensordsl.labels import singles
+from tensordsl.functions.record import ElementwiseRecord, elementwise_records, functions, public
+from tensordsl.labels import flat, singles
+
+
+LARGEST_BITS = 1024  # of a whole number that is folded: what a float can hold
 
 
 def apply(record: ElementwiseRecord, *arguments: object) -> Expr:
@@ -32,7 +35,37 @@ def apply(record: ElementwiseRecord, *arguments: object) -> Expr:
         value = np.asarray(folded).item()
         if np.isfinite(value):
             return number(_exact(int(value) if isinstance(value, bool) else value, ready), shape)
-    return Elementwise(record, tuple(broadcast_to(node, shape) for node in nodes))
+    arguments = [broadcast_to(node, shape) for node in nodes]
+    # Along an axis where no argument varies, the function is applied once and the value repeated.
+    constant = [place for place in range(len(shape)) if shape[place] != 1
+                and all(is_repeated(argument, place) for argument in arguments)]
+    if constant:
+        kept = [place for place in range(len(shape)) if place not in constant]
+        inner = Elementwise(record, tuple(without_axes(argument, constant) for argument in arguments))
+        return contract(1, [(inner, singles(kept))], singles(range(len(shape))), dict(enumerate(shape)))
+    return Elementwise(record, tuple(arguments))
+
+
+def is_repeated(node: Expr, axis: int) -> bool:
+    """Whether the entries of `node` are the same all along an axis by structure."""
+    if isinstance(node, Sum):
+        return all(is_repeated(term, axis) for term in node.terms)
+    if not isinstance(node, Contraction) or len(node.output[axis]) != 1:
+        return False
+    label = node.output[axis][0]
+    bound = {la for slots in node.slots for la in flat(slots)}
+    return label not in bound and sum(label in group for group in node.output) == 1
+
+
+def without_axes(node: Expr, axes: list[int]) -> Expr:
+    """One slice along axes where the entries of `node` are all the same."""
+    if isinstance(node, Sum):
+        return add_terms([without_axes(term, axes) for term in node.terms],
+                         tuple(size for place, size in enumerate(node.shape) if place not in axes))
+    coefficient, operands, output, sizes = as_operands(node)
+    gone = {output[place][0] for place in axes}
+    return contract(coefficient, operands, tuple(g for place, g in enumerate(output) if place not in axes),
+                    {label: size for label, size in sizes.items() if label not in gone})
 
 
 def _exact(value: Any, inputs: list[Any]) -> Any:
@@ -43,7 +76,7 @@ def _exact(value: Any, inputs: list[Any]) -> Any:
 def function(
     name: str, numpy: str, derivative: Callable[..., Any], *, source: str, latex: str | None = None,
     sample: tuple[tuple[float, float], ...] = ((-2.0, 2.0),), domain: str = "all real numbers",
-    same: tuple[Any, ...] = (), ufunc: str | None = None, operations: int = 1, about: str,
+    same: tuple[Any, ...] = (), ufunc: str | None = None, operations: int = 1, truth: bool = False, about: str,
 ) -> Callable[..., Expr]:
     """Make a record and the function that users call."""
 
@@ -52,7 +85,7 @@ def function(
         return found if isinstance(found, tuple) else (found,)
 
     record = ElementwiseRecord(name, len(sample), numpy, rule, source, latex or rf"\operatorname{{{name}}}",
-                               sample, domain, ufunc, operations)
+                               sample, domain, ufunc, operations, truth)
     elementwise_records[name] = record
 
     def call(*arguments: object) -> Expr:
@@ -111,7 +144,7 @@ for _name, _sign, _same, _token in (("greater", ">", np.greater, ">"), ("less", 
                                     ("less_equal", "<=", np.less_equal, r"\le")):
     operation(_name)(function(
         _name, "({0} " + _sign + " {1})", lambda y, a, b: (None, None), sample=((0.5, 1.0), (1.5, 2.0)), same=(_same,),
-        latex=_token, source="a comparison is constant almost everywhere",
+        latex=_token, truth=True, source="a comparison is constant almost everywhere",
         about=f"Whether a[i] {_sign} b[i], entry by entry."))
 operation("abs")(abs_)
 
@@ -134,8 +167,8 @@ def power(base: object, exponent: object) -> Expr:
     >>> x**2 == x * x
     True
     """
-    if isinstance(base, Liftable):
-        return base.lift(power, (base, exponent))
+    if isinstance(base, Liftable) or isinstance(exponent, Liftable):
+        return (base if isinstance(base, Liftable) else exponent).lift(power, (base, exponent))  # type: ignore[union-attr, no-any-return]
     a, b = as_expr(base), as_expr(exponent)
     value, from_number = number_of(b), number_of(a)
     shape = broadcast_shape([a, b], "Cannot raise to a power entry by entry")
@@ -143,6 +176,9 @@ def power(base: object, exponent: object) -> Expr:
     if value is not None and whole and 0 <= value <= 4:  # type: ignore[operator]
         return broadcast_to(multiply_all([a] * int(value)), shape) if value else number(1, shape)  # type: ignore[arg-type]
     if whole and isinstance(from_number, int | Fraction) and from_number != 0:
+        digits = max(abs(Fraction(from_number).numerator), Fraction(from_number).denominator).bit_length()
+        if digits * abs(int(value)) > LARGEST_BITS:  # type: ignore[arg-type]
+            raise UnsupportedError(f"The number {brief(a)} ** {brief(b)} is too large to be computed with.")
         return number(Fraction(from_number) ** int(value), shape)  # type: ignore[arg-type]
     inner = _reciprocal_of(a)
     if inner is not None and value == -1:
@@ -168,6 +204,8 @@ def divide(a: object, b: object) -> Expr:
 
     Raises `UnsupportedError` for a division by the number zero.
     """
+    if isinstance(a, Liftable) or isinstance(b, Liftable):
+        return (a if isinstance(a, Liftable) else b).lift(divide, (a, b))  # type: ignore[union-attr, no-any-return]
     above, below = as_expr(a), as_expr(b)
     value = number_of(below)
     if value == 0 or is_zero(below):

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from tensordsl.contraction import add_terms, contract, scale
 from tensordsl.dims import AnySize, product
 from tensordsl.errors import ShapeError, UnsupportedError, show_shape
-from tensordsl.expr import Expr, Select, brief, operation
+from tensordsl.expr import Expr, Liftable, Select, brief, operation
 from tensordsl.functions.convert import as_expr, check_position
 from tensordsl.functions.elementwise import divide, power
-from tensordsl.functions.record import Liftable, functions
+from tensordsl.functions.record import functions
 from tensordsl.labels import Group, Groups, singles
 
 

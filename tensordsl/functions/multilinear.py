@@ -140,6 +140,18 @@ def vec(a: object) -> Expr:
 
 
 @public()
+def commutation(rows: AnySize, columns: AnySize) -> Expr:
+    """The commutation matrix K with K vec(A) = vec(Aᵀ) for A of shape (rows, columns). It is labels only.
+
+    >>> import tensordsl as td
+    >>> A = td.matrix("A", 2, 3)
+    >>> td.commutation(2, 3) @ td.vec(A) == td.vec(A.T)
+    True
+    """
+    return contract(1, [], ((0, 1), (1, 0)), {0: check_size(rows), 1: check_size(columns)})
+
+
+@public()
 def unvec(v: object, shape: Sequence[AnySize]) -> Expr:
     """The tensor of `shape` whose `vec` is v: out[i,j] = v[(j,i)].
 
@@ -256,7 +268,7 @@ def einsum(subscripts: str, *operands: object, **sizes: AnySize) -> Expr:
     if not isinstance(subscripts, str):
         raise UnsupportedError(f"{where}: the first argument must be the subscripts, a text such as 'ij,j->i'.")
     before, arrow, after = text.partition("->")
-    terms = [_letters(term, text, where) for term in before.split(",")]
+    terms = [axes_of_subscripts(term, text, where) for term in before.split(",")]
     if len(terms) != len(nodes):
         raise ShapeError(f"{where} names {len(terms)} operands, but {len(nodes)} were given.\n"
                          f"{mark(text, 0, len(before))}\nSeparate the letters of operands by commas.")
@@ -292,7 +304,7 @@ def einsum(subscripts: str, *operands: object, **sizes: AnySize) -> Expr:
         counts = {letter: sum(axis.count(letter) for term in terms for axis in term) for letter in names}
         after = "".join(sorted(letter for letter, count in counts.items() if count == 1))
     output = []
-    for axis in _letters(after, text, where):
+    for axis in axes_of_subscripts(after, text, where):
         for letter in axis:
             if letter not in names or names[letter] not in known:
                 raise ShapeError(f"{where}: the size of the output letter {letter!r} is known from no operand.\n"
@@ -306,7 +318,7 @@ def einsum(subscripts: str, *operands: object, **sizes: AnySize) -> Expr:
     return contract(1, pairs, tuple(output), {names[letter]: known[names[letter]] for letter in names})
 
 
-def _letters(term: str, text: str, where: str) -> list[str]:
+def axes_of_subscripts(term: str, text: str = "", where: str = "einsum") -> list[str]:
     """The axes of a term, each the letters of its group."""
     axes: list[str] = []
     inside = False

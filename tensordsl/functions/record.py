@@ -35,6 +35,7 @@ class ElementwiseRecord:
     domain: str = "all real numbers"
     ufunc: str | None = None  # the NumPy ufunc that writes into `out=`, when the source is one call of it
     operations: int = 1  # floating-point operations for each entry, roughly
+    truth: bool = False  # whether the value is true or false, not a number
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +55,6 @@ class PrimitiveRecord:
     latex: str
     flops: Callable[..., Any] = field(default=lambda *sizes: 0)  # of the sizes of the first argument
     domain: str = "all real matrices"
-
-
-class Liftable:
-    """What a function applied entry by entry passes through: index notation lifts functions over its indices."""
-
-    __slots__ = ()
-
-    def lift(self, function: Callable[..., Expr], arguments: tuple[Any, ...]) -> Any:
-        raise NotImplementedError
 
 
 elementwise_records: dict[str, ElementwiseRecord] = {}

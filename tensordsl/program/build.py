@@ -34,7 +34,7 @@ def build(expressions: Sequence[Expr], sizes: Mapping[str, int], factored: bool 
     symbols = sorted({symbol for e in expressions for symbol in e.symbols}, key=lambda s: s.name)
     taken: set[str] = set()
     arguments: dict[Symbol, str] = {symbol: variable(symbol.name, taken) for symbol in symbols}
-    dims = sorted(_dims(expressions))
+    dims = sorted(dimensions(expressions))
     assumed = tuple(d for d in dims if d not in sizes)
     known = {**dict.fromkeys(assumed, ASSUMED_SIZE), **sizes}
     names = {d: variable(d, taken) for d in dims}
@@ -65,7 +65,7 @@ def build(expressions: Sequence[Expr], sizes: Mapping[str, int], factored: bool 
                    tuple(outputs), known, assumed, source, lowering.constants, peak, sum(size_of))
 
 
-def _dims(expressions: Sequence[Expr]) -> set[str]:
+def dimensions(expressions: Sequence[Expr]) -> set[str]:
     """Every dimension that a size below the expressions is made of, the positions of selections included."""
     from_sizes: set[str] = set()
     seen: set[Expr] = set()
@@ -90,6 +90,8 @@ def _fresh(lowering: Lowering, node: Expr) -> Register:
     if number is not None and node.ndim:
         entry = f"{float(number) if not isinstance(number, int | complex) else number!r}"
         return lowering.emit("allocate", f"np.full({lowering.shape(node.shape)}, {entry})", [], node.shape)
+    if not node.ndim and not register.owned:  # an argument, or a number that is in no array
+        return lowering.emit("allocate", f"np.asarray({register.name})[()]", [register], ())
     shared = any(register.root == other.root for other in lowering.returned)
     root_owned = any(i.target.name == register.root for i in lowering.instructions if not i.writes)
     if value.ones:
@@ -103,8 +105,6 @@ def _fresh(lowering: Lowering, node: Expr) -> Register:
 
 def _used_names(instructions: Sequence[Instruction], outputs: Sequence[Register | tuple[Term, ...]],
                 names: Mapping[str, str]) -> set[str]:
-
-
     words = {word for i in instructions for word in re.findall(r"[^\W\d]\w*", i.source)}
     words |= {word for o in outputs for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])
               for word in re.findall(r"[^\W\d]\w*", r.name)}
@@ -137,7 +137,7 @@ def _finish(lowering: Lowering, outputs: Sequence[Register | tuple[Term, ...]],
         if overwrite and instruction.ufunc and instruction.target.sizes:
             for operand in instruction.operands:
                 if operand.root in dead_here and operand.name == operand.root \
-                        and operand.sizes == instruction.target.sizes and operand.name in instruction.arguments \
+                        and operand.sizes == instruction.target.sizes and instruction.target.uniform and operand.name in instruction.arguments \
                         and sum(other.root == operand.root and other != operand for other in instruction.operands) == 0:
                     reused = operand
                     break

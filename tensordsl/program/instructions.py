@@ -18,6 +18,7 @@ class Register:
     sizes: tuple[AnySize, ...]
     root: str
     owned: bool  # allocated by the program, so that it may be overwritten once it is dead
+    uniform: bool | None = True  # of the dtype that all data have, where they have one; None: a number of any dtype
 
     @property
     def ndim(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
-from tensordsl.contraction import as_operands, number_of
+from tensordsl.contraction import as_operands, number_of, slice_of_slice
 from tensordsl.dims import AnySize, evaluate
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Primitive, Select, Sum, Symbol
 from tensordsl.graph import topological
@@ -85,9 +85,10 @@ class Lowering:
 
     def emit(self, kind: str, source: str, operands: Sequence[Register], sizes: Sequence[AnySize], *, labels: str = "",
              flops: int = 0, view_of: Register | None = None, ufunc: str | None = None,
-             arguments: tuple[str, ...] = ()) -> Register:
+             arguments: tuple[str, ...] = (), truth: bool = False) -> Register:
         name = self.fresh()
-        target = Register(name, tuple(sizes), view_of.root if view_of else name, view_of is None)
+        uniform = {r.uniform for r in operands if r.uniform is not None} == {True} and not truth
+        target = Register(name, tuple(sizes), view_of.root if view_of else name, view_of is None, uniform)
         moved = 0 if view_of else 8 * (self.count(sizes) + sum(self.count(r.sizes) for r in operands))
         self.instructions.append(Instruction(kind, target, tuple(operands), source, labels, flops, moved, ufunc, arguments))
         return target
@@ -113,7 +114,7 @@ class Lowering:
         only_terms -= {child for node in order if not isinstance(node, Sum) for child in node.children}
         top = set(roots)
         for node in order:
-            if node in top or self._lazy(node):
+            if node in top or self._lazy(node) or number_of(node) is not None:
                 continue
             if node in only_terms and isinstance(node, Contraction):
                 continue
@@ -153,7 +154,7 @@ class Lowering:
         if isinstance(node, Constant):
             name = self.fresh("c")
             self.constants[name] = node.array
-            return Value(Register(name, node.shape, name, False))
+            return Value(Register(name, node.shape, name, False, False))
         if isinstance(node, Elementwise):
             return self._elementwise(node)
         if isinstance(node, Primitive):
@@ -200,7 +201,7 @@ class Lowering:
         source = node.record.numpy.format(*names)
         return Value(self.emit("map", source, registers, sizes, labels=node.record.name,
                                flops=entries * node.record.operations, ufunc=node.record.ufunc,
-                               arguments=tuple(names)), ones)
+                               arguments=tuple(names), truth=node.record.truth), ones)
 
     # --- contractions ---------------------------------------------------------------------------------------------
 
@@ -215,10 +216,8 @@ class Lowering:
         slicers: dict[Label, tuple[Select, Label | None]] = {}
         others: list[tuple[Expr, Groups]] = []
         for factor, slots in operands:
-            if isinstance(factor, Select) and all(len(group) == 1 for group in slots) and slots[-1][0] not in slicers \
-                    and (len(slots) == 1 or slots[0] != slots[-1]):
-                slicers[slots[-1][0]] = (factor, slots[0][0] if len(slots) == 2 else None)
-            else:
+            if not isinstance(factor, Select) or any(len(group) != 1 for group in slots) \
+                    or not add_slicer(slicers, factor, [group[0] for group in slots]):
                 others.append((factor, slots))
         scatter = {label: slicers[label] for label in flat(output) if label in slicers}
         term = Term(None, (), coefficient, output, sizes, scatter)
@@ -238,14 +237,14 @@ class Lowering:
             pending.append(factor)
             ready.append((self.full(factor.children[0]), (slots[0][0], slots[1][0])))
         bound = {label for _, labels in ready for label in labels}
-        gone = [la for la in sizes if la not in keep and la not in bound and la not in slicers
-                and not any(row == la for _, row in slicers.values())]
+        gone = [la for la in sizes if la not in keep and la not in bound and la not in slicers]
         for label in gone:  # summed, but in no factor that has it as an axis: the sum multiplies by its size
             if isinstance(sizes[label], int):
                 coefficient = coefficient * sizes[label]  # type: ignore[operator]
             else:
                 text = self.size(sizes[label])
-                ready.append((Register(text, (), text, False), ()))
+                text = text if text.isidentifier() else f"({text})"
+                ready.append((Register(text, (), text, False, None), ()))
                 pending.append(None)
         if not ready:
             return Term(None, (), coefficient, output, sizes, scatter)
@@ -437,6 +436,10 @@ class Lowering:
             total = self._added(total, term, node)
         if not structured:
             assert total is not None
+            if total.register.ndim < node.ndim:
+                shape = [1] * node.ndim
+                return Value(self.emit("view", f"np.reshape({total.register.name}, {self.shape(shape)})",
+                                       [total.register], shape, view_of=total.register), total.ones)
             return total
         buffer = self._buffer(total, structured, node)
         for term in structured:
@@ -445,12 +448,9 @@ class Lowering:
 
     def _plain(self, term: Term, node: Expr, coefficient: Number) -> Value:
         """A term without deltas, its axes those of the node."""
-        if term.core is None:
-            text = literal(coefficient)
-            register = self.emit("allocate", f"np.full({self.shape([1] * node.ndim)}, {text})" if node.ndim
-                                 else f"np.asarray({text})[()]", [], [1] * node.ndim)
-            return Value(register, frozenset(p for p, size in enumerate(node.shape) if size != 1))
-        core = self._scaled(term.core, coefficient)
+        core = self._number(coefficient) if term.core is None else self._scaled(term.core, coefficient)
+        if not core.sizes:  # a number, which NumPy adds to an array of any shape and dtype as it is
+            return Value(core, frozenset(p for p, size in enumerate(node.shape) if size != 1))
         order = list(flat(term.output))
         ones = frozenset(p for p, group in enumerate(term.output) if len(group) == 1 and group[0] not in term.labels)
         missing = [label for group in term.output if len(group) > 1 for label in group if label not in term.labels]
@@ -470,14 +470,19 @@ class Lowering:
                                  view_of=register)
         return Value(register, ones)
 
+    @staticmethod
+    def _number(value: Number) -> Register:
+        text = literal(value)
+        return Register(text, (), text, False, False if isinstance(value, complex) else None)
+
     def _added(self, total: Value | None, term: Term, node: Expr) -> Value:
         if total is None:
             return self._plain(term, node, term.coefficient)
         subtract = term.coefficient == -1
         value = self._plain(term, node, 1 if subtract else term.coefficient)
         ones = total.ones & value.ones
-        sizes = [1 if p in ones else size for p, size in enumerate(node.shape)]
         a, b = total.register, value.register
+        sizes = [1 if p in ones else size for p, size in enumerate(node.shape)] if a.ndim or b.ndim else []
         register = self.emit("map", f"{a.name} {'-' if subtract else '+'} {b.name}", [a, b], sizes,
                              labels="x-y" if subtract else "x+y", flops=self.count(sizes),
                              ufunc="np.subtract" if subtract else "np.add", arguments=(a.name, b.name))
@@ -485,8 +490,8 @@ class Lowering:
 
     def _buffer(self, total: Value | None, structured: Sequence[Term], node: Expr) -> Register:
         cores = [term.core for term in structured if term.core is not None]
-        kinds = [core.name for core in cores] or ["int"]
-        kinds += [literal(t.coefficient) for t in structured if t.coefficient not in (1, -1)]
+        kinds = [core.name for core in cores]
+        kinds += [literal(t.coefficient) for t in structured if t.core is None or t.coefficient not in (1, -1)]
         if total is None:
             dtype = f"np.result_type({', '.join(kinds)})"
             return self.emit("allocate", f"np.zeros({self.shape(node.shape)}, {dtype})", cores, node.shape)
@@ -532,6 +537,22 @@ class Lowering:
         source = f"{view}[...] {sign} {core}" if distinct or "[" not in view else f"{view} {sign} {core}"
         self.instructions.append(Instruction("diagonal", buffer, tuple(operands), source,
                                              signature([term.labels], labels), entries, 16 * entries, writes=True))
+
+
+def add_slicer(slicers: dict[Label, tuple[Select, Label | None]], select: Select, labels: Sequence[Label]) -> bool:
+    """Note that `select` takes a slice along a label; a slice of a slice is one slice. False where that is no order."""
+    *rows, column = labels
+    found, row = select, rows[0] if rows else None
+    if row in slicers:
+        outer, row = slicers[row]
+        found = slice_of_slice(found, outer)
+    if column in slicers or column == row:
+        return False
+    slicers[column] = (found, row)
+    for label, (inner, between) in slicers.items():
+        if between == column:
+            slicers[label] = (slice_of_slice(inner, found), row)
+    return True
 
 
 def scaled_term(lowering: Lowering, term: Term) -> Term:

@@ -1,0 +1,262 @@
+"""Trees to text, in Unicode, ASCII or LaTeX, with one precedence table for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from tensordsl.errors import UnsupportedError
+from tensordsl.functions.record import elementwise_records, primitive_records
+from tensordsl.notation import tree as t
+
+# How tightly each kind of tree holds together; a child is put in parentheses where it holds less than its place asks.
+COMPARISON, SUM, PRODUCT, NEGATIVE, POWER, POSTFIX, ATOM = range(1, 8)
+
+SPACED = {"@", "∘", "⊗"}
+GREEK = {
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
+    "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi",
+    "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega",
+}
+GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
+    "omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega").split(), strict=True))
+
+
+def render(tree: t.Tree, style: str = "unicode") -> str:
+    """The text of a tree; `style` is unicode, ascii or latex."""
+    if style not in ("unicode", "ascii", "latex"):
+        raise UnsupportedError(f"The style {style!r} is unknown; known are 'unicode', 'ascii' and 'latex'.")
+    renderer = Latex() if style == "latex" else Plain(ascii=style == "ascii")
+    return renderer.at(tree, 0)
+
+
+class Renderer:
+    """What the styles share: where parentheses go."""
+
+    def at(self, tree: t.Tree, place: int) -> str:
+        """The tree where its place asks for a precedence of at least `place`."""
+        text, holds = self.piece(tree)
+        return self.parentheses(text) if holds < place else text
+
+    def parentheses(self, text: str) -> str:
+        return f"({text})"
+
+    def piece(self, tree: t.Tree) -> tuple[str, int]:
+        raise NotImplementedError
+
+    def signed(self, terms: Sequence[tuple[int, t.Tree]]) -> str:
+        text = ""
+        for sign, term in terms:
+            if isinstance(term, t.Negative):
+                sign, term = -sign, term.operand
+            shown = self.at(term, PRODUCT)
+            if not text:
+                text = shown if sign > 0 else f"-{shown}"
+            else:
+                text += f" {'+' if sign > 0 else '-'} {shown}"
+        return text
+
+
+class Plain(Renderer):
+    def __init__(self, ascii: bool) -> None:
+        self.ascii = ascii
+
+    def piece(self, tree: t.Tree) -> tuple[str, int]:
+        match tree:
+            case t.Name(name):
+                return ("delta" if self.ascii and name == "δ" else name), ATOM
+            case t.Number(value):
+                return self.number(value)
+            case t.Text(value):
+                return f'"{value}"', ATOM
+            case t.Items(items, round):
+                inner = ", ".join(self.at(item, 0) for item in items)
+                return (f"({inner}{',' * (len(items) == 1)})" if round else f"[{inner}]"), ATOM
+            case t.Sum(terms):
+                return self.signed(terms), SUM
+            case t.Negative(operand):
+                return f"-{self.at(operand, PRODUCT)}", NEGATIVE if not isinstance(operand, t.Product) else PRODUCT
+            case t.Comparison(operator, left, right):
+                return f"{self.at(left, SUM)} {operator} {self.at(right, SUM)}", COMPARISON
+            case t.Product(operator, factors):
+                return self.product(operator, factors)
+            case t.Power(base, exponent):
+                return f"{self.at(base, POSTFIX)}**{self.at(exponent, POWER)}", POWER
+            case t.Transpose(operand):
+                return self.at(operand, POSTFIX) + (".T" if self.ascii else "ᵀ"), POSTFIX
+            case t.Call(function, arguments, options):
+                parts = [self.at(a, 0) for a in arguments] + [f"{k}={self.at(v, 0)}" for k, v in options]
+                return f"{function}({', '.join(parts)})", ATOM
+            case t.Subscript(base, keys):
+                return f"{self.at(base, POSTFIX)}[{','.join(self.key(key) for key in keys)}]", POSTFIX
+            case t.Arrow(body, axes):
+                return f"{self.at(body, 0)} -> [{','.join(self.axis(axis) for axis in axes)}]", 0
+            case t.SumOver(indices, body):
+                return f"sum[{','.join(indices)}]({self.at(body, 0)})", ATOM
+        raise UnsupportedError(f"There is no text for a {type(tree).__name__}.")
+
+    def number(self, value: object) -> tuple[str, int]:
+        if isinstance(value, Fraction):
+            return f"{value.numerator}/{value.denominator}", PRODUCT
+        if isinstance(value, complex):
+            return repr(value).strip("()"), SUM if value.real else ATOM
+        return repr(value), ATOM if value >= 0 else NEGATIVE  # type: ignore[operator]
+
+    def product(self, operator: str, factors: tuple[t.Tree, ...]) -> tuple[str, int]:
+        if self.ascii and operator == "⊗":
+            text = self.at(factors[0], 0)
+            for factor in factors[1:]:
+                text = f"kron({text}, {self.at(factor, 0)})"
+            return text, ATOM
+        sign = "*" if self.ascii and operator == "∘" else operator
+        spaced = operator in SPACED or (operator == "*" and any(_has_matrix_product(f) for f in factors))
+        parts = []
+        for place, factor in enumerate(factors):
+            first = place == 0
+            inner = isinstance(factor, t.Product) and (factor.operator != operator or not first)
+            if first and isinstance(factor, t.Product) and {operator, factor.operator} <= {"*", "/"}:
+                inner = False
+            if isinstance(factor, t.Number) and isinstance(factor.value, Fraction):
+                inner = not first
+            if isinstance(factor, t.Product) and operator == "*" and factor.operator == "@" and place == len(factors) - 1 \
+                    and all(isinstance(f, t.Number) for f in factors[:-1]):
+                inner = False  # 2 * A @ x: a number may stand before a product of matrices
+            parts.append(self.at(factor, POWER if inner or (not first and isinstance(factor, t.Negative)) else PRODUCT))
+        return (f" {sign} " if spaced else sign).join(parts), PRODUCT
+
+    def key(self, key: t.Tree) -> str:
+        if isinstance(key, t.Slice):
+            parts = ["" if p is None else self.at(p, 0) for p in (key.start, key.stop)]
+            return ":".join([*parts, *([] if key.step is None else [self.at(key.step, 0)])])
+        if isinstance(key, t.Items):
+            return f"({','.join(self.at(item, 0) for item in key.items)})"
+        return self.at(key, 0)
+
+    def axis(self, axis: t.Axis) -> str:
+        parts = [name if size is None else f"{name}:{self.at(size, 0)}"
+                 for name, size in zip(axis.indices, axis.sizes, strict=True)]
+        return f"({','.join(parts)})" if axis.grouped else parts[0]
+
+
+def _has_matrix_product(tree: t.Tree) -> bool:
+    return isinstance(tree, t.Transpose) or (isinstance(tree, t.Product) and tree.operator in SPACED)
+
+
+class Latex(Renderer):
+    OPERATORS = {"*": r" \, ", "@": " ", "∘": r" \circ ", "⊗": r" \otimes ", "/": " / "}
+    CALLS = {"vec": r"\operatorname{vec}", "diag": r"\operatorname{diag}", "trace": r"\operatorname{tr}",
+             "tr": r"\operatorname{tr}", "sum": r"\operatorname{sum}"}
+
+    def parentheses(self, text: str) -> str:
+        return rf"\left({text}\right)"
+
+    def name(self, name: str) -> str:
+        head, _, tail = name.partition("_")
+        if tail and head:
+            return f"{self.name(head)}_{{{', '.join(self.name(part) for part in tail.split('_'))}}}"
+        if name in GREEK_LETTERS:
+            return "\\" + GREEK_LETTERS[name]
+        if name in GREEK:
+            return "\\" + name
+        if len(name) > 1 and name[0] == "d" and (len(name) == 2 or name[1:] in GREEK):
+            return rf"\mathrm{{d}}{self.name(name[1:])}"
+        letters = name.rstrip("0123456789")
+        if len(letters) == 1 and letters != name:
+            return f"{letters}_{{{name[1:]}}}"
+        return name if len(name) == 1 else rf"\mathrm{{{name.replace('_', chr(92) + '_')}}}"
+
+    def piece(self, tree: t.Tree) -> tuple[str, int]:
+        match tree:
+            case t.Name(name):
+                return self.name(name), ATOM
+            case t.Number(value):
+                return self.number(value)
+            case t.Text(value):
+                return rf"\texttt{{{value}}}", ATOM
+            case t.Items(items, round):
+                inner = ", ".join(self.at(item, 0) for item in items)
+                return (rf"\left({inner}\right)" if round else rf"\left[{inner}\right]"), ATOM
+            case t.Sum(terms):
+                return self.signed(terms), SUM
+            case t.Negative(operand):
+                return f"-{self.at(operand, PRODUCT)}", NEGATIVE if not isinstance(operand, t.Product) else PRODUCT
+            case t.Comparison(operator, left, right):
+                sign = {">=": r"\ge", "<=": r"\le"}.get(operator, operator)
+                return f"{self.at(left, SUM)} {sign} {self.at(right, SUM)}", COMPARISON
+            case t.Product("/", (above, below)):
+                return rf"\frac{{{self.at(above, 0)}}}{{{self.at(below, 0)}}}", POSTFIX
+            case t.Product(operator, factors):
+                parts = []
+                for place, factor in enumerate(factors):
+                    inner = isinstance(factor, t.Product) and factor.operator not in ("/", operator)
+                    if inner and operator == "*" and isinstance(factor, t.Product) and factor.operator == "@":
+                        inner = False
+                    parts.append(self.at(factor, POWER if inner or (place and isinstance(factor, t.Negative))
+                                         else PRODUCT))
+                return self.OPERATORS[operator].join(parts), PRODUCT
+            case t.Power(base, exponent):
+                if isinstance(base, t.Subscript) and isinstance(base.base, t.Name):
+                    return f"{self.at(base, 0)}^{{{self.at(exponent, 0)}}}", POWER
+                return f"{self.at(base, ATOM)}^{{{self.at(exponent, 0)}}}", POWER
+            case t.Transpose(operand):
+                return rf"{self.at(operand, ATOM)}^{{\top}}", POSTFIX
+            case t.Call(function, arguments, options):
+                return self.call(function, arguments, options)
+            case t.Subscript(base, keys):
+                shown = [self.key(key) for key in keys]
+                short = all(len(s) == 1 for s in shown)
+                return f"{self.at(base, ATOM)}_{{{('' if short else ', ').join(shown)}}}", POSTFIX
+            case t.Arrow(body, axes):
+                names = [self.axis(axis) for axis in axes]
+                return rf"\left[{self.at(body, 0)}\right]_{{{', '.join(names)}}}", ATOM
+            case t.SumOver(indices, body):
+                return rf"\sum_{{{', '.join(self.name(i) for i in indices)}}} {self.at(body, PRODUCT)}", PRODUCT
+        raise UnsupportedError(f"There is no LaTeX for a {type(tree).__name__}.")
+
+    def number(self, value: object) -> tuple[str, int]:
+        if isinstance(value, Fraction):
+            return rf"\frac{{{value.numerator}}}{{{value.denominator}}}", POSTFIX if value >= 0 else NEGATIVE
+        if isinstance(value, complex):
+            return repr(value).strip("()").replace("j", r"\mathrm{i}"), SUM
+        text = repr(value)
+        if "e" in text:
+            mantissa, _, exponent = text.partition("e")
+            text = rf"{mantissa} \cdot 10^{{{int(exponent)}}}"
+        return text, ATOM if value >= 0 else NEGATIVE  # type: ignore[operator]
+
+    def call(self, function: str, arguments: tuple[t.Tree, ...], options: tuple[tuple[str, t.Tree], ...]) -> tuple[str, int]:
+        first = self.at(arguments[0], 0) if arguments else ""
+        if function == "sqrt":
+            return rf"\sqrt{{{first}}}", POSTFIX
+        if function == "abs":
+            return rf"\left|{first}\right|", ATOM
+        if function == "norm":
+            return rf"\left\|{first}\right\|", ATOM
+        if function == "inv":
+            return rf"{self.at(arguments[0], ATOM)}^{{-1}}", POSTFIX
+        if function in ("I", "K", "identity", "commutation"):
+            letter = "I" if function in ("I", "identity") else "K"
+            return f"{letter}_{{{', '.join(self.at(a, 0) for a in arguments)}}}", POSTFIX
+        if function == "ones":
+            return rf"\mathbf{{1}}_{{{', '.join(self.at(a, 0) for a in arguments)}}}", POSTFIX
+        if function == "zeros":
+            return rf"0_{{{', '.join(self.at(a, 0) for a in arguments)}}}", POSTFIX
+        if function == "basis":
+            return f"e_{{{self.at(arguments[1], 0)}}}", POSTFIX
+        record = elementwise_records.get(function) or primitive_records.get(function)
+        head = self.CALLS.get(function) or (record.latex if record else rf"\operatorname{{{function}}}".replace("_", r"\_"))
+        inner = ", ".join([self.at(a, 0) for a in arguments] + [rf"{k}={self.at(v, 0)}" for k, v in options])
+        return rf"{head}\left({inner}\right)", ATOM
+
+    def key(self, key: t.Tree) -> str:
+        if isinstance(key, t.Slice):
+            parts = ["" if p is None else self.at(p, 0) for p in (key.start, key.stop)]
+            return ":".join([*parts, *([] if key.step is None else [self.at(key.step, 0)])])
+        if isinstance(key, t.Items):
+            return f"({', '.join(self.at(item, 0) for item in key.items)})"
+        return self.at(key, 0)
+
+    def axis(self, axis: t.Axis) -> str:
+        names = [self.name(name) for name in axis.indices]
+        return f"({', '.join(names)})" if axis.grouped else names[0]

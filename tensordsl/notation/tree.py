@@ -1,0 +1,147 @@
+"""The tree of a text. Parsers make it, printers make it; it is rendered to a text or built into an expression."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import Union
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A node of a text; `place` is where it stood in the text that was parsed, if it was."""
+
+
+@dataclass(frozen=True)
+class Name(Tree):
+    name: str
+
+
+@dataclass(frozen=True)
+class Number(Tree):
+    value: Union[int, float, complex, Fraction]
+
+
+@dataclass(frozen=True)
+class Text(Tree):
+    value: str
+
+
+@dataclass(frozen=True)
+class Items(Tree):
+    """A bracketed list, as in the data of a constant, or a parenthesised tuple, as in a shape."""
+
+    items: tuple[Tree, ...]
+    round: bool = False
+
+
+@dataclass(frozen=True)
+class Sum(Tree):
+    """Terms with their signs: +1 or -1."""
+
+    terms: tuple[tuple[int, Tree], ...]
+
+
+@dataclass(frozen=True)
+class Product(Tree):
+    """Factors joined by one operator, from the left: `*`, `/`, `@`, `∘` (Hadamard) or `⊗` (Kronecker)."""
+
+    operator: str
+    factors: tuple[Tree, ...]
+
+
+@dataclass(frozen=True)
+class Power(Tree):
+    base: Tree
+    exponent: Tree
+
+
+@dataclass(frozen=True)
+class Negative(Tree):
+    operand: Tree
+
+
+@dataclass(frozen=True)
+class Comparison(Tree):
+    operator: str
+    left: Tree
+    right: Tree
+
+
+@dataclass(frozen=True)
+class Transpose(Tree):
+    operand: Tree
+
+
+@dataclass(frozen=True)
+class Call(Tree):
+    function: str
+    arguments: tuple[Tree, ...]
+    options: tuple[tuple[str, Tree], ...] = ()
+
+
+@dataclass(frozen=True)
+class Slice(Tree):
+    start: Tree | None
+    stop: Tree | None
+    step: Tree | None
+
+
+@dataclass(frozen=True)
+class Subscript(Tree):
+    """`A[i,j]`, `x[1:3]`, `δ[i,k]`: a key may be a group of indices, `v[(j,i)]`."""
+
+    base: Tree
+    keys: tuple[Tree, ...]
+
+
+@dataclass(frozen=True)
+class Axis(Tree):
+    """An axis after the arrow: an index, or a group of them, each with its size where no tensor shows it."""
+
+    indices: tuple[str, ...]
+    sizes: tuple[Tree | None, ...]
+    grouped: bool
+
+
+@dataclass(frozen=True)
+class Arrow(Tree):
+    """`body -> [i,j]`: the tensor with these axes; what is not named is summed over its term."""
+
+    body: Tree
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True)
+class SumOver(Tree):
+    """`sum[j](body)`."""
+
+    indices: tuple[str, ...]
+    body: Tree
+
+
+def children(tree: Tree) -> Iterator[Tree]:
+    for field in fields(tree):
+        yield from _trees(getattr(tree, field.name))
+
+
+def _trees(value: object) -> Iterator[Tree]:
+    if isinstance(value, Tree):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _trees(item)
+
+
+def depth(tree: Tree, limit: int) -> int:
+    """The depth of a tree, as far as `limit`; iterative, so that no text can exhaust the stack."""
+    level, deepest = [tree], 0
+    while level and deepest <= limit:
+        deepest += 1
+        level = [child for node in level for child in children(node)]
+    return deepest
+
+
+def product(operator: str, factors: tuple[Tree, ...]) -> Tree:
+    return factors[0] if len(factors) == 1 else Product(operator, factors)

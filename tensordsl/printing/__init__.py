@@ -1,0 +1,1 @@
+"""Expressions to trees, one printer for each form."""

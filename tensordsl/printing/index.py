@@ -1,0 +1,354 @@
+"""The index form: `A[i,j]*(x[j]*δ[i,k] + x[i]*δ[j,k]) -> [i,j,k]`.
+
+What the arrow does not name is summed over its term; a sum inside a function or inside parentheses is written out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from tensordsl.contraction import Operand, as_operands, is_zero, number_of, split_coefficient
+from tensordsl.dims import AnySize
+from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Primitive, Select, Sum, Symbol
+from tensordsl.labels import Groups, Label, flat, is_plain
+from tensordsl.notation import tree as t
+from tensordsl.printing.names import (
+    constant_tree,
+    index_names,
+    kind_of,
+    number_tree,
+    ordered_terms,
+    sign_and_magnitude,
+    size_tree,
+    with_number,
+)
+from tensordsl.simplify import common_factors
+
+Names = tuple[str, ...]  # the index names of one axis: one, several for a group, none for an axis of size one
+Scope = frozenset[str]  # the index names in use around a term
+Factor = tuple[int, t.Tree, bool]  # its place in the product, its tree, whether it stands below the line
+
+
+def index_tree(node: Expr) -> t.Tree:
+    """The tree of the index form; no arrow for a scalar."""
+    axes = name_axes(node, index_names())
+    printer = IndexPrinter()
+    printer.sizes.update(name_sizes(node, axes))
+    body = printer.body(node, axes, frozenset(name for names in axes for name in names))
+    return body if node.ndim == 0 else t.Arrow(body, arrow_axes(body, axes, printer.sizes))
+
+
+def name_axes(node: Expr, fresh: Iterator[str]) -> list[Names]:
+    """Names for the axes of a node, as many for each as the finest group that stands there."""
+    terms = node.terms if isinstance(node, Sum) else (node,)
+    outputs = [as_operands(term)[2] for term in terms]
+    counts = [1 if size != 1 else 0 for size in node.shape]
+    for place in range(node.ndim):
+        counts[place] = max([counts[place], *(len(output[place]) for output in outputs)])
+    return [tuple(next(fresh) for _ in range(count)) for count in counts]
+
+
+def arrow_axes(body: t.Tree, axes: Sequence[Names], sizes: Mapping[str, AnySize]) -> tuple[t.Axis, ...]:
+    """The axes after the arrow; an index that no tensor shows carries its size."""
+    known = shown_indices(body)
+    return tuple(t.Axis(names, tuple(None if name in known else size_tree(sizes[name]) for name in names),
+                        len(names) != 1) for names in axes)
+
+
+def name_sizes(node: Expr, axes: Sequence[Names]) -> dict[str, AnySize]:
+    found: dict[str, AnySize] = {}
+    terms = node.terms if isinstance(node, Sum) else (node,)
+    for term in terms:
+        _, _, output, sizes = as_operands(term)
+        for names, group, size in zip(axes, output, node.shape, strict=True):
+            if len(names) == 1:
+                found[names[0]] = size
+            elif len(names) == len(group):
+                for name, label in zip(names, group, strict=True):
+                    found.setdefault(name, sizes[label])
+    return found
+
+
+def shown_indices(tree: t.Tree) -> set[str]:
+    """The indices whose size a tensor shows, or a plain δ with an index that does."""
+    shown: set[str] = set()
+    ties: list[tuple[str, str]] = []
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, t.Arrow):
+            continue
+        if isinstance(node, t.Subscript):
+            keys = [key.name for key in node.keys if isinstance(key, t.Name)]
+            if isinstance(node.base, t.Name) and node.base.name == "δ":
+                if len(keys) == len(node.keys):
+                    ties.append((keys[0], keys[1]))
+                continue
+            shown.update(keys)
+        stack.extend(t.children(node))
+    for _ in ties:
+        for a, b in ties:
+            if a in shown or b in shown:
+                shown.update((a, b))
+    return shown
+
+
+class IndexPrinter:
+    def __init__(self) -> None:
+        self.sizes: dict[str, AnySize] = {}
+
+    def dummy(self, size: AnySize, scope: Scope) -> tuple[str, Scope]:
+        name = next(name for name in index_names() if name not in scope)
+        self.sizes[name] = size
+        return name, scope | {name}
+
+    def body(self, node: Expr, axes: Sequence[Names], scope: Scope, inside: bool = False) -> t.Tree:
+        """The tree of a node with names for its axes; `inside`, its sums are written out."""
+        if isinstance(node, Sum):
+            sign, number, factors = self.sum(node, axes, scope, inside)
+            tree = self.product(number, factors)
+        else:
+            sign, tree = self.term(node, axes, scope, inside)
+        return tree if sign > 0 else t.Negative(tree)
+
+    def sum(self, node: Sum, axes: Sequence[Names], scope: Scope, inside: bool) -> tuple[int, Number, list[Factor]]:
+        """A sum as a sign, a number, its common factors and what is left."""
+        terms = ordered_terms(node)
+        names = [name for axis in axes for name in axis]
+        alike = all(self.fits(as_operands(term), axes) and len(flat(as_operands(term)[2])) == len(names)
+                    for term in terms)
+        common, rest = common_factors(terms) if alike else ((), tuple(terms))
+        coefficient, bodies = common_number(rest)
+        taken = bool(common) or coefficient != 1
+        parts = [self.term(body, axes, scope, inside or taken) for body in bodies]
+        factors: list[Factor] = [(2, t.Sum(tuple(parts)), False)]
+        for factor, places in common:
+            factors += self.factors(factor, tuple((p,) for p in places), {p: (n,) for p, n in enumerate(names)}, {}, scope)
+        return *sign_and_magnitude(coefficient), factors
+
+    def fits(self, parts: tuple[Number, list[Operand], Groups, dict[Label, AnySize]], axes: Sequence[Names]) -> bool:
+        """Whether the groups of a term are split as the names of the axes are."""
+        _, _, output, sizes = parts
+        for group, names in zip(output, axes, strict=True):
+            if len(group) == len(names):
+                if any(sizes[label] != self.sizes[name] for label, name in zip(group, names, strict=True)):
+                    return False
+            elif len(group) != 1:
+                return False
+        return True
+
+    def term(self, node: Expr, axes: Sequence[Names], scope: Scope, inside: bool) -> tuple[int, t.Tree]:
+        """One term with its sign."""
+        if is_zero(node):
+            return 1, t.Number(0)
+        parts = as_operands(node)
+        coefficient, operands, output, sizes = parts
+        if not self.fits(parts, axes):
+            return 1, self.opaque(node, axes)
+        named: dict[Label, Names] = {}
+        factors: list[Factor] = []
+        for group, names in zip(output, axes, strict=True):
+            pieces = [names] if len(group) == 1 else [(name,) for name in names]
+            for label, piece in zip(group, pieces, strict=True):
+                if label in named:
+                    factors += [(4, delta(a, b), False) for a, b in zip(named[label], piece, strict=True)]
+                else:
+                    named[label] = piece
+        sliced = slices_of(operands, named)
+        bound = {label for _, slots in operands for label in flat(slots)}
+        dummies = []
+        for label, size in sizes.items():
+            if label in named or label in sliced:
+                continue
+            if label in bound:
+                name, scope = self.dummy(size, scope)
+                named[label] = (name,)
+                dummies.append(name)
+            else:
+                factors.append((0, size_tree(size), False))
+        for factor, slots in operands:
+            if not (isinstance(factor, Select) and slots[-1][0] in sliced):
+                factors += self.factors(factor, slots, named, sliced, scope)
+        sign, size = sign_and_magnitude(coefficient)
+        tree = self.product(size, factors)
+        if inside and dummies:
+            tree = t.SumOver(tuple(dummies), tree)
+        return sign, tree
+
+    def factors(self, node: Expr, slots: Groups, named: dict[Label, Names],
+                sliced: dict[Label, tuple[Select, Label | None]], scope: Scope) -> list[Factor]:
+        """A factor of a product; inner products without sums are written flat, reciprocals below the line."""
+        if isinstance(node, Select) and len(slots[-1]) == 1:
+            (column,) = named[slots[-1][0]]
+            row = None if node.length is None else named[slots[0][0]][0]
+            return [(4, t.Subscript(t.Name("δ"), (t.Name(column), position_tree(node, row))), False)]
+        if any(label in sliced for label in flat(slots)):
+            return [(kind_of(node), self.slice(node, slots, named, sliced, scope), False)]
+        axes = [tuple(name for label in group for name in named[label]) for group in slots]
+        if isinstance(node, Contraction) and node.coefficient == 1 and self.fits(as_operands(node), axes) \
+                and is_plain(node.output) and len(node.sizes) == node.ndim:
+            inner = {group[0]: names for group, names in zip(node.output, axes, strict=True)}
+            return [found for factor, own in zip(node.factors, node.slots, strict=True)
+                    for found in self.factors(factor, own, inner, {}, scope)]
+        if isinstance(node, Sum):
+            sign, number, found = self.sum(node, axes, scope, inside=True)
+            if sign > 0 and number == 1:
+                return found
+        if isinstance(node, Elementwise) and node.record.name == "power":
+            exponent = number_of(node.children[1])
+            if exponent is not None and not isinstance(exponent, complex) and exponent < 0:
+                base = self.body(node.children[0], axes, scope, inside=True)
+                return [(1, base if exponent == -1 else t.Power(base, number_tree(-exponent)), True)]
+        return [(kind_of(node), self.factor(node, axes, scope), False)]
+
+    def slice(self, node: Expr, slots: Groups, named: dict[Label, Names],
+              sliced: dict[Label, tuple[Select, Label | None]], scope: Scope) -> t.Tree:
+        """`x[1:][i]`, `A[i,0]`: a factor whose axis is sliced before it is indexed."""
+        keys: list[t.Tree] = []
+        indices: list[t.Tree] = []
+        for group in slots:
+            if len(group) == 1 and group[0] in sliced:
+                select, row = sliced[group[0]]
+                if row is None:
+                    keys.append(size_tree(select.start))
+                    continue
+                keys.append(slice_tree(select))
+                indices.append(key(named[row]))
+            else:
+                keys.append(t.Slice(None, None, None))
+                indices.append(key(tuple(name for label in group for name in named[label])))
+        base = argument(node)
+        if not any(isinstance(k, t.Slice) and k != t.Slice(None, None, None) for k in keys):
+            places = iter(indices)
+            return t.Subscript(base, tuple(next(places) if isinstance(k, t.Slice) else k for k in keys))
+        cut = t.Subscript(base, tuple(keys))
+        return t.Subscript(cut, tuple(indices)) if indices else cut
+
+    def factor(self, node: Expr, axes: Sequence[Names], scope: Scope) -> t.Tree:
+        keys = tuple(key(names) for names in axes)
+        if isinstance(node, Symbol | Constant):
+            return t.Subscript(argument(node), keys) if keys else argument(node)
+        if isinstance(node, Elementwise):
+            return self.elementwise(node, axes, scope)
+        if isinstance(node, Primitive):
+            call = t.Call(node.record.name, tuple(argument(child) for child in node.children))
+            return t.Subscript(call, keys) if keys else call
+        if isinstance(node, Select):
+            return self.opaque(node, axes)
+        return self.body(node, axes, scope, inside=True)
+
+    def elementwise(self, node: Elementwise, axes: Sequence[Names], scope: Scope) -> t.Tree:
+        arguments = tuple(self.body(child, axes, scope, inside=True) for child in node.children)
+        return elementwise_tree(node, arguments)
+
+    def opaque(self, node: Expr, axes: Sequence[Names]) -> t.Tree:
+        """A value whose axes are split in another way than here: its own tensor, indexed as a whole."""
+        return t.Subscript(argument(node), tuple(key(names) for names in axes))
+
+    def product(self, number: Number, factors: Sequence[Factor]) -> t.Tree:
+        """Number, symbols, functions, sums, δ; equal factors as powers, reciprocals below the line."""
+        ordered = sorted(factors, key=_place)
+        top = with_number(number, counted([tree for _, tree, below in ordered if not below]))
+        under = counted([tree for _, tree, below in ordered if below])
+        return t.Product("/", (top, t.product("*", tuple(under)))) if under else top
+
+
+def elementwise_tree(node: Elementwise, arguments: tuple[t.Tree, ...]) -> t.Tree:
+    """A function of trees: operators for powers and comparisons, a call for the others."""
+    signs = {"greater": ">", "less": "<", "greater_equal": ">=", "less_equal": "<="}
+    if node.record.name in signs:
+        return t.Comparison(signs[node.record.name], *arguments)
+    if node.record.name == "power":
+        if number_of(node.children[1]) == -1:
+            return t.Product("/", (t.Number(1), arguments[0]))
+        return t.Power(*arguments)
+    return t.Call(node.record.name, arguments)
+
+
+def slices_of(operands: Sequence[Operand], named: dict[Label, Names]) -> dict[Label, tuple[Select, Label | None]]:
+    """The summed labels that a selection takes from one other factor, which is then written as a slice."""
+    counts: dict[Label, int] = {}
+    for _, slots in operands:
+        for label in flat(slots):
+            counts[label] = counts.get(label, 0) + 1
+    found: dict[Label, tuple[Select, Label | None]] = {}
+    for node, slots in operands:
+        if isinstance(node, Select) and all(len(group) == 1 for group in slots):
+            column = slots[-1][0]
+            other = [f for f, s in operands if f is not node and (column,) in s]
+            if column not in named and counts[column] == 2 and len(other) == 1 and not isinstance(other[0], Select):
+                found[column] = (node, None if node.length is None else slots[0][0])
+    return found
+
+
+def slice_tree(select: Select) -> t.Slice:
+    """`start:stop:step`, ends left out where they are the ends of the axis."""
+    assert select.length is not None
+    last = select.start + (select.length - 1) * select.step
+    if select.step > 0:
+        stop = last + 1
+        begin = None if select.start == 0 else size_tree(select.start)
+        end = None if stop == select.size else size_tree(stop)
+    else:
+        begin = None if select.start == select.size - 1 else size_tree(select.start)
+        end = None if last == 0 else size_tree(last - 1)
+    return t.Slice(begin, end, None if select.step == 1 else size_tree(select.step))
+
+
+def position_tree(select: Select, row: str | None) -> t.Tree:
+    """The position that a row of a selection takes: `2*r + 1`."""
+    start: list[tuple[int, t.Tree]] = [(1, size_tree(select.start))]
+    whole = start[0][1]
+    if isinstance(whole, t.Sum):
+        start = list(whole.terms)
+    if row is None:
+        return whole
+    size = abs(select.step)
+    moving: t.Tree = t.Name(row) if size == 1 else t.Product("*", (t.Number(size), t.Name(row)))
+    if select.step < 0:
+        return t.Sum((*start, (-1, moving)))
+    return t.Sum(((1, moving), *start))  # + 0 is written too: the axes differ in size, so that this is no plain δ
+
+
+def _place(factor: Factor) -> int:
+    return factor[0]
+
+
+def counted(trees: Sequence[t.Tree]) -> list[t.Tree]:
+    counts: dict[t.Tree, int] = {}
+    for tree in trees:
+        base, count = tree, 1
+        if isinstance(tree, t.Power) and isinstance(tree.exponent, t.Number) and isinstance(tree.exponent.value, int):
+            base, count = tree.base, tree.exponent.value
+        counts[base] = counts.get(base, 0) + count
+    return [tree if count == 1 else t.Power(tree, t.Number(count)) for tree, count in counts.items()]
+
+
+def common_number(terms: Sequence[Expr]) -> tuple[Number, Sequence[Expr]]:
+    """A number that every term has."""
+    split = [split_coefficient(term) for term in terms]
+    first = split[0][0]
+    if first in (1, -1) or any(repr(c) != repr(first) for c, _ in split):
+        return 1, terms
+    return first, [body for _, body in split]
+
+
+def key(names: Names) -> t.Tree:
+    if len(names) == 1:
+        return t.Name(names[0])
+    return t.Number(0) if not names else t.Items(tuple(t.Name(n) for n in names), True)
+
+
+def delta(a: str, b: str) -> t.Tree:
+    return t.Subscript(t.Name("δ"), (t.Name(a), t.Name(b)))
+
+
+def argument(node: Expr) -> t.Tree:
+    """A whole tensor as the argument of a function."""
+    if isinstance(node, Symbol):
+        return t.Name(node.name)
+    if isinstance(node, Constant):
+        return constant_tree(node)
+    return index_tree(node)
+
+

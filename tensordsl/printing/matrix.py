@@ -1,0 +1,540 @@
+"""The matrix form: contractions recognised as products of matrices, Hadamard and Kronecker products, by reduction.
+
+The labels of a contraction are the vertices of a graph, its matrices edges, its vectors weights of vertices. Summed
+vertices are reduced: one with two edges makes a matrix product, one with one edge a matrix times a vector, one with none
+a scalar; parallel edges make a Hadamard product. What is left are the output labels, and components that touch one row
+and one column at the most, which are the factors of a Kronecker product. An edge between two row labels is
+diag(vec(M)) on the left, between two column labels on the right. What does not reduce is an `einsum(...)` term.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tensordsl.contraction import Operand, as_operands, contract, is_zero, number_of
+from tensordsl.dims import AnySize, Size
+from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Select, Sum, Symbol
+from tensordsl.labels import Group, Label, flat
+from tensordsl.notation import tree as t
+from tensordsl.printing.index import common_number, elementwise_tree, slice_tree
+from tensordsl.printing.names import (
+    constant_tree,
+    number_tree,
+    ordered_terms,
+    sign_and_magnitude,
+    size_tree,
+    with_number,
+)
+from tensordsl.program.kernels import LETTERS
+from tensordsl.simplify import common_factors
+
+
+class Irreducible(Exception):
+    """A contraction that is no product of matrices; caught here, where it becomes an einsum term."""
+
+
+@dataclass
+class Piece:
+    """A matrix, column or scalar as a tree, with what its simplifications need to know."""
+
+    tree: t.Tree
+    select: Select | None = None  # a selection matrix
+    flipped: bool = False  # the transpose of one
+
+
+@dataclass
+class Edge:
+    """A matrix between two labels: its rows are `u`, its columns `v`."""
+
+    u: Label
+    v: Label
+    piece: Piece
+
+
+@dataclass
+class Graph:
+    sizes: dict[Label, AnySize]
+    kept: set[Label]
+    edges: list[Edge] = field(default_factory=list)
+    weights: dict[Label, list[Piece]] = field(default_factory=dict)
+    scalars: list[t.Tree] = field(default_factory=list)
+
+
+class MatrixPrinter:
+    """Prints matrices, vectors as columns, scalars. `sized` writes the size of every identity."""
+
+    def __init__(self, sized: bool, taken: frozenset[str]) -> None:
+        self.sized = sized
+        self.taken = taken  # names of symbols, which special names must not be
+
+    # --- nodes ----------------------------------------------------------------------------------------------------
+
+    def tree(self, node: Expr) -> t.Tree:
+        """The tree of a node in matrix notation."""
+        if isinstance(node, Symbol):
+            return t.Name(node.name)
+        if isinstance(node, Constant):
+            return constant_tree(node)
+        if isinstance(node, Elementwise):
+            return elementwise_tree(node, tuple(self.argument(child) for child in node.children))
+        if isinstance(node, Primitive):
+            return t.Call({"norm": "norm"}.get(node.record.name, node.record.name),
+                          tuple(self.tree(child) for child in node.children))
+        if isinstance(node, Select):
+            return self.selection(node) if node.length is not None else self.basis(node)
+        if isinstance(node, Sum):
+            return self.sum(node)
+        sign, tree = self.term(node)
+        return tree if sign > 0 else t.Negative(tree)
+
+    def argument(self, node: Expr) -> t.Tree:
+        value = number_of(node)
+        return self.tree(node) if value is None else number_tree(value)
+
+    def sum(self, node: Sum) -> t.Tree:
+        terms = ordered_terms(node)
+        if node.ndim == 2 and all(len(group) == 1 for term in terms for group in as_operands(term)[2]):
+            common, rest = common_factors(terms)
+            hadamard = [(f, places) for f, places in common if len(places) == 2]
+            if hadamard and len(hadamard) == len(common):
+                left = [self.placed(f, places) for f, places in hadamard]
+                return t.Product("∘", (*left, self.added(rest)))
+        return self.added(terms)
+
+    def placed(self, node: Expr, places: Sequence[int]) -> t.Tree:
+        return self.tree(node) if tuple(places) == (0, 1) else transposed(Piece(self.tree(node))).tree
+
+    def added(self, terms: Sequence[Expr]) -> t.Tree:
+        """A sum of terms, common factors of their products taken out on the left and on the right."""
+        number, bodies = common_number(terms)
+        parts = [self.term(body) for body in bodies]
+        sign, size = sign_and_magnitude(number)
+        chains = [chain(tree) for _, tree in parts]
+        left = 0
+        while all(len(c) > left + 1 for c in chains) and len({c[left] for c in chains}) == 1:
+            left += 1
+        right = 0
+        while all(len(c) > left + right + 1 for c in chains) and len({c[-1 - right] for c in chains}) == 1:
+            right += 1
+        inner = t.Sum(tuple((s, t.product("@", tuple(c[left : len(c) - right])))
+                            for (s, _), c in zip(parts, chains, strict=True)))
+        first = chains[0]
+        whole = t.product("@", (*first[:left], inner, *first[len(first) - right :]))
+        return scaled(sign, size, [], whole)
+
+    def term(self, node: Expr) -> tuple[int, t.Tree]:
+        """One term with its sign."""
+        if is_zero(node):
+            return 1, t.Call("zeros", tuple(size_tree(s) for s in node.shape)) if node.ndim else t.Number(0)
+        if not isinstance(node, Contraction):
+            return 1, self.tree(node)
+        number = number_of(node)
+        if number is not None and not node.ndim:
+            sign, size = sign_and_magnitude(number)
+            return sign, t.Number(size)
+        if len(node.factors) == 1 and isinstance(node.factors[0], Sum) and any(
+                len(group) > 1 for group in (*node.slots[0], *node.output)):
+            return 1, self.regrouped(node)
+        sign, size = sign_and_magnitude(node.coefficient)
+        try:
+            scalars, tree = self.reduced(node)
+        except Irreducible:
+            scalars, tree = [], self.einsum(node)
+        return sign, scaled(1, size, scalars, tree)
+
+    def regrouped(self, node: Contraction) -> t.Tree:
+        """A sum whose axes are grouped anew: each of its terms is."""
+        from_sum = node.factors[0]
+        parts = []
+        for term in from_sum.children:
+            parts.append(regroup(node, term))
+        return self.added(sorted(parts, key=lambda e: e.order)) if all(p is not None for p in parts) else self.einsum(node)
+
+    # --- reduction ------------------------------------------------------------------------------------------------
+
+    def reduced(self, node: Contraction) -> tuple[list[t.Tree], t.Tree | None]:
+        """Scalars and a matrix (None for the number one) whose product is the contraction."""
+        if node.ndim > 2:
+            raise Irreducible
+        graph = self.graph(node)
+        reduce(graph, self)
+        rows: Group = node.output[0] if node.ndim else ()
+        columns: Group = node.output[1] if node.ndim == 2 else ()
+        return graph.scalars, self.kronecker(graph, rows, columns, node.ndim)
+
+    def graph(self, node: Contraction) -> Graph:
+        graph = Graph(dict(enumerate(node.sizes)), set(flat(node.output)))
+        bound = {label for slots in node.slots for label in flat(slots)}
+        for factor, slots in zip(node.factors, node.slots, strict=True):
+            labels = flat(slots)
+            if len(labels) > 2 or (len(labels) == 2 and factor.ndim == 2 and any(len(g) != 1 for g in slots)):
+                raise Irreducible
+            if isinstance(factor, Select) and factor.length is None:
+                graph.weights.setdefault(labels[0], []).append(Piece(self.basis(factor), select=factor))
+                continue
+            piece = Piece(self.tree(factor))
+            if isinstance(factor, Select):
+                piece = Piece(self.selection(factor), select=factor)
+            if factor.ndim > 2 or (len(labels) < factor.ndim and factor.ndim == 2 and len(labels) == 0):
+                raise Irreducible
+            if not labels:
+                graph.scalars.append(piece.tree)
+            elif len(labels) == 1:
+                if factor.ndim == 2 and not slots[0]:
+                    piece = transposed(piece)
+                graph.weights.setdefault(labels[0], []).append(piece)
+            elif factor.ndim == 1:  # a vector along a group of two labels is a matrix, unstacked
+                outer, inner = labels
+                shape = t.Items((size_tree(graph.sizes[inner]), size_tree(graph.sizes[outer])), True)
+                graph.edges.append(Edge(inner, outer, Piece(t.Call("unvec", (piece.tree, shape)))))
+            elif labels[0] == labels[1]:
+                graph.weights.setdefault(labels[0], []).append(Piece(t.Call("diag", (piece.tree,))))
+            else:
+                graph.edges.append(Edge(labels[0], labels[1], piece))
+        for label, size in graph.sizes.items():
+            if label not in bound and label not in graph.kept:
+                graph.scalars.append(size_tree(size))
+        return graph
+
+    def kronecker(self, graph: Graph, rows: Group, columns: Group, ndim: int) -> t.Tree | None:
+        """What is left after reduction: a Kronecker product, with diagonal factors on its sides."""
+        if len(set(rows)) < len(rows) or len(set(columns)) < len(columns):
+            raise Irreducible
+        left: list[t.Tree] = []
+        right: list[t.Tree] = []
+        free: list[Edge] = []
+        for edge in graph.edges:
+            both_rows = edge.u in rows and edge.v in rows
+            both_columns = edge.u in columns and edge.v in columns
+            alone = not any(la in columns for la in (edge.u, edge.v)) if both_rows else True
+            if both_rows and alone and _adjacent(rows, edge) and not self.touched(graph, edge):
+                free.append(edge)  # a stacked matrix is a factor of its own
+            elif both_rows and len(rows) == 2:
+                left.append(diagonal(stacked(edge, rows)))
+            elif both_columns and len(columns) == 2:
+                right.append(diagonal(stacked(edge, columns)))
+            elif both_rows or both_columns:
+                raise Irreducible
+            else:
+                free.append(edge)
+        blocks = self.blocks(graph, free, rows, columns)
+        order = [c for _, cs, _ in blocks for c in cs]
+        commuted = None
+        if order != list(columns):
+            row_order = sorted(blocks, key=lambda b: [columns.index(c) for c in b[1]] or [-1])
+            if [r for rs, _, _ in row_order for r in rs] == list(rows):
+                blocks = row_order
+            elif len(order) == 2 and len(columns) == 2:
+                # rows of K: the order of the blocks; columns of K: the order of the output
+                commuted = self.commutation(graph.sizes[order[0]], graph.sizes[order[1]])
+            else:
+                raise Irreducible
+        trees = [tree for _, _, tree in blocks]
+        if not trees:
+            whole = None
+        else:
+            whole = t.product("⊗", tuple(trees))
+            if ndim == 1 and all(not rs for rs, _, _ in blocks):
+                raise Irreducible
+        factors = [*left, *([whole] if whole is not None else []), *([commuted] if commuted is not None else []), *right]
+        if not factors:
+            return None
+        return t.product("@", tuple(part for f in factors for part in chain(f)))
+
+    def touched(self, graph: Graph, edge: Edge) -> bool:
+        return any(other is not edge and {other.u, other.v} & {edge.u, edge.v} for other in graph.edges)
+
+    def blocks(self, graph: Graph, edges: Sequence[Edge], rows: Group, columns: Group,
+               ) -> list[tuple[Group, Group, t.Tree]]:
+        """The Kronecker factors in the order of their rows: row labels, column labels, tree."""
+        found: list[tuple[Group, Group, t.Tree]] = []
+        used: set[Label] = set()
+        for edge in edges:
+            if {edge.u, edge.v} & used:
+                raise Irreducible
+            used |= {edge.u, edge.v}
+            if edge.u in rows and edge.v in rows:
+                if graph.weights.get(edge.u) or graph.weights.get(edge.v):
+                    raise Irreducible
+                first, second = (edge.u, edge.v) if rows.index(edge.u) < rows.index(edge.v) else (edge.v, edge.u)
+                found.append(((first, second), (), t.Call("vec", (oriented(edge, second).tree,))))
+                continue
+            row, column = (edge.u, edge.v) if edge.u in rows else (edge.v, edge.u)
+            if row not in rows or column not in columns or row in columns or column in rows:
+                raise Irreducible
+            piece = oriented(edge, row)
+            parts = [*[diagonal(w) for w in self.weight(graph, row)], *chain(piece.tree),
+                     *[diagonal(w) for w in self.weight(graph, column)]]
+            found.append(((row,), (column,), t.product("@", tuple(parts))))
+        for label in dict.fromkeys((*rows, *columns)):
+            if label in used:
+                continue
+            weights = self.weight(graph, label)
+            if label in rows and label in columns:
+                tree = diagonal(weights[0]) if weights else self.identity(graph.sizes[label])
+                found.append(((label,), (label,), tree))
+            elif label in rows:
+                found.append(((label,), (), weights[0] if weights else self.ones(graph.sizes[label])))
+            else:
+                tree = weights[0] if weights else self.ones(graph.sizes[label])
+                found.append(((), (label,), transposed(Piece(tree)).tree))
+        found.sort(key=lambda block: rows.index(block[0][0]) if block[0] else len(rows))
+        flat_rows = [r for rs, _, _ in found for r in rs]
+        if flat_rows != list(rows):
+            raise Irreducible
+        if len(found) == 2 and len(rows) == 1 and len(columns) == 1 and found[0][0] and not found[0][1]:
+            # a column times a row is written as their product
+            return [(rows, columns, t.product("@", (*chain(found[0][2]), *chain(found[1][2]))))]
+        return found
+
+    def weight(self, graph: Graph, label: Label) -> list[t.Tree]:
+        """The weight of a label as one column, if it has any."""
+        pieces = graph.weights.get(label, [])
+        return [hadamard([p.tree for p in pieces])] if pieces else []
+
+    # --- special matrices -----------------------------------------------------------------------------------------
+
+    def identity(self, size: AnySize) -> t.Tree:
+        if "I" in self.taken:
+            return t.Call("identity", (size_tree(size),))
+        return t.Call("I", (size_tree(size),)) if self.sized else t.Name("I")
+
+    def commutation(self, rows: AnySize, columns: AnySize) -> t.Tree:
+        sizes = (size_tree(rows), size_tree(columns))
+        if "K" in self.taken:
+            return t.Call("commutation", sizes)
+        return t.Call("K", sizes) if self.sized else t.Name("K")
+
+    def ones(self, size: AnySize) -> t.Tree:
+        return t.Call("ones", (size_tree(size),))
+
+    def selection(self, node: Select) -> t.Tree:
+        """Rows of the identity."""
+        cut = slice_tree(node)
+        name = t.Call("I" if "I" not in self.taken else "identity", (size_tree(node.size),))
+        return t.Subscript(name, (cut, t.Slice(None, None, None)))
+
+    def basis(self, node: Select) -> t.Tree:
+        if isinstance(node.start, Size):
+            return t.Name(f"e_{node.start}")
+        return t.Call("basis", (size_tree(node.size), size_tree(node.start)))
+
+    # --- fallback -------------------------------------------------------------------------------------------------
+
+    def einsum(self, node: Contraction) -> t.Tree:
+        """The contraction as an einsum term: repeated output letters are δ, letters in parentheses one axis."""
+        names: dict[Label, str] = {}
+
+        def group_text(group: Group) -> str:
+            text = "".join(names.setdefault(label, LETTERS[len(names)]) for label in group)
+            return text if len(group) == 1 else f"({text})"
+
+        left = ",".join("".join(group_text(g) for g in slots) for slots in node.slots)
+        right = "".join(group_text(g) for g in node.output)
+        single = {label for slots in node.slots for group in slots if len(group) == 1 for label in group}
+        options = tuple((names[la], size_tree(node.sizes[la])) for la in names if la not in single)
+        gone = [la for la in range(len(node.sizes)) if la not in names]
+        tree: t.Tree = t.Call("einsum", (t.Text(f"{left}->{right}"), *(self.tree(f) for f in node.factors)), options)
+        for label in gone:
+            tree = t.Product("*", (size_tree(node.sizes[label]), tree))
+        return tree
+
+
+# --- reducing -----------------------------------------------------------------------------------------------------
+
+
+def reduce(graph: Graph, printer: MatrixPrinter) -> None:
+    """Eliminate the summed labels; ends, as every round takes away a label or an edge."""
+    while True:
+        summed = [la for la in graph.sizes if la not in graph.kept
+                  and (la in graph.weights or any(la in (e.u, e.v) for e in graph.edges))]
+        degree = {la: [e for e in graph.edges if la in (e.u, e.v)] for la in graph.sizes}
+        if eliminate(graph, summed, degree, printer) or merge_parallel(graph, degree):
+            continue
+        if summed:
+            raise Irreducible
+        return
+
+
+def eliminate(graph: Graph, summed: Sequence[Label], degree: dict[Label, list[Edge]], printer: MatrixPrinter) -> bool:
+    for wanted in (2, 1, 0):
+        for label in summed:
+            edges = degree[label]
+            if len(edges) != wanted:
+                continue
+            weights = [p for p in graph.weights.get(label, [])]
+            if wanted == 0:
+                graph.weights.pop(label)
+                graph.scalars.append(inner_product(weights, graph.sizes[label], printer))
+                return True
+            if wanted == 1:
+                (edge,) = edges
+                other = edge.v if edge.u == label else edge.u
+                graph.edges.remove(edge)
+                graph.weights.pop(label, None)
+                column = weights[0] if len(weights) == 1 else Piece(hadamard([w.tree for w in weights])) if weights \
+                    else Piece(printer.ones(graph.sizes[label]))
+                graph.weights.setdefault(other, []).append(times(oriented(edge, other), column))
+                return True
+            first, second = edges
+            a = first.v if first.u == label else first.u
+            b = second.v if second.u == label else second.u
+            if a == b and a in summed and len(degree[a]) == 2 and not graph.weights.get(a):
+                pass  # two summed labels with two edges between them: a trace
+            elif a == b and a not in graph.kept:
+                continue  # parallel edges, to be merged first
+            graph.edges.remove(first)
+            graph.edges.remove(second)
+            graph.weights.pop(label, None)
+            middle = [Piece(diagonal(hadamard([w.tree for w in weights])))] if weights else []
+            joined = oriented(first, a)
+            for part in (*middle, oriented(second, label)):
+                joined = times(joined, part)
+            if a != b:
+                graph.edges.append(Edge(a, b, joined))
+            elif a in summed:
+                graph.scalars.append(t.Call("trace", (joined.tree,)))
+            else:
+                graph.weights.setdefault(a, []).append(Piece(t.Call("diag", (joined.tree,))))
+            return True
+    return False
+
+
+def merge_parallel(graph: Graph, degree: dict[Label, list[Edge]]) -> bool:
+    """Two edges between the same labels are their Hadamard product."""
+    for place, first in enumerate(graph.edges):
+        for second in graph.edges[place + 1 :]:
+            if {first.u, first.v} == {second.u, second.v}:
+                graph.edges.remove(second)
+                first.piece = Piece(hadamard([first.piece.tree, oriented(second, first.u).tree]))
+                return True
+    return False
+
+
+def inner_product(weights: Sequence[Piece], size: AnySize, printer: MatrixPrinter) -> t.Tree:
+    """Σ w₁w₂⋯ of columns."""
+    if len(weights) == 1:
+        return t.Call("sum", (weights[0].tree,))
+    for place, weight in enumerate(weights):
+        if weight.select is not None:  # an entry of a column
+            rest = [w.tree for p, w in enumerate(weights) if p != place]
+            return t.Subscript(hadamard(rest), (position(weight.select),))
+    *first, last = weights
+    left = transposed(Piece(hadamard([w.tree for w in first])))
+    return times(left, last).tree
+
+
+def position(select: Select) -> t.Tree:
+    return size_tree(select.start)
+
+
+def oriented(edge: Edge, row: Label) -> Piece:
+    """The matrix of an edge with its rows along `row`."""
+    return edge.piece if edge.u == row else transposed(edge.piece)
+
+
+def times(a: Piece, b: Piece) -> Piece:
+    """The matrix product; with a selection it is a slice."""
+    everything = t.Slice(None, None, None)
+    if a.select is not None and a.select.length is not None and not a.flipped and b.select is None:
+        return Piece(t.Subscript(b.tree, (slice_tree(a.select), everything)))
+    if b.select is not None and b.select.length is not None and b.flipped and a.select is None:
+        return Piece(t.Subscript(a.tree, (everything, slice_tree(b.select))))
+    if b.select is not None and b.select.length is None and not b.flipped and isinstance(b.select.start, int) \
+            and a.select is None:
+        return Piece(t.Subscript(a.tree, (everything, position(b.select))))
+    return Piece(t.product("@", (*chain(a.tree), *chain(b.tree))))
+
+
+def transposed(piece: Piece) -> Piece:
+    """The transpose, moved inwards as a person would write it."""
+    tree = piece.tree
+    if isinstance(tree, t.Transpose):
+        return Piece(tree.operand, piece.select, not piece.flipped)
+    if isinstance(tree, t.Call) and tree.function == "diag" and piece.select is None and is_diagonal(tree):
+        return piece
+    if isinstance(tree, t.Product) and tree.operator in ("@", "∘", "⊗"):
+        parts = [transposed(Piece(f)).tree for f in tree.factors]
+        return Piece(t.Product(tree.operator, tuple(reversed(parts) if tree.operator == "@" else parts)))
+    if isinstance(tree, t.Name) and tree.name == "I":
+        return piece
+    return Piece(t.Transpose(tree), piece.select, not piece.flipped)
+
+
+def is_diagonal(tree: t.Call) -> bool:
+    """Whether diag(...) makes a matrix of a column rather than a column of a matrix."""
+    return tree.options == (("matrix", t.Number(1)),)
+
+
+def diagonal(column: t.Tree) -> t.Tree:
+    return t.Call("diag", (column,), (("matrix", t.Number(1)),))
+
+
+def stacked(edge: Edge, group: Group) -> t.Tree:
+    return t.Call("vec", (oriented(edge, group[1]).tree,))
+
+
+def _adjacent(rows: Group, edge: Edge) -> bool:
+    return abs(rows.index(edge.u) - rows.index(edge.v)) == 1
+
+
+def hadamard(trees: Sequence[t.Tree]) -> t.Tree:
+    parts = [f for tree in trees for f in (tree.factors if isinstance(tree, t.Product) and tree.operator == "∘" else (tree,))]
+    counts: dict[t.Tree, int] = {}
+    for part in parts:
+        counts[part] = counts.get(part, 0) + 1
+    return t.product("∘", tuple(part if n == 1 else t.Power(part, t.Number(n)) for part, n in counts.items()))
+
+
+def chain(tree: t.Tree | None) -> list[t.Tree]:
+    """The factors of a matrix product."""
+    if tree is None:
+        return []
+    return list(tree.factors) if isinstance(tree, t.Product) and tree.operator == "@" else [tree]
+
+
+def scaled(sign: int, number: object, scalars: Sequence[t.Tree], tree: t.Tree | None) -> t.Tree:
+    """Numbers, then scalars, then the matrix."""
+    above = [s for s in scalars if not _reciprocal(s)]
+    below = [s.factors[1] for s in scalars if _reciprocal(s)]  # type: ignore[attr-defined]
+    parts: list[t.Tree] = [*above, *([tree] if tree is not None else [])]
+    result = with_number(number, parts)  # type: ignore[arg-type]
+    if below:
+        result = t.Product("/", (result, t.product("*", tuple(below))))
+    return result if sign > 0 else t.Negative(result)
+
+
+def _reciprocal(tree: t.Tree) -> bool:
+    return isinstance(tree, t.Product) and tree.operator == "/" and tree.factors[0] == t.Number(1)
+
+
+def regroup(node: Contraction, term: Expr) -> Expr:
+    """The contraction with one term of its sum in the sum's place."""
+    return contract(node.coefficient, [Operand(term, node.slots[0])], node.output, dict(enumerate(node.sizes)))
+
+
+def strip(tree: t.Tree) -> t.Tree:
+    """Take the marks off diagonal matrices, which only printing needs."""
+    if isinstance(tree, t.Call) and is_diagonal(tree):
+        return t.Call("diag", tuple(strip(a) for a in tree.arguments))
+    if isinstance(tree, t.Product | t.Sum | t.Call | t.Power | t.Transpose | t.Negative | t.Subscript | t.Comparison
+                  | t.Items | t.Slice):
+        values = {name: _strip(getattr(tree, name)) for name in tree.__dataclass_fields__}
+        return type(tree)(**values)
+    return tree
+
+
+def _strip(value: object) -> object:
+    if isinstance(value, t.Tree):
+        return strip(value)
+    if isinstance(value, tuple):
+        return tuple(_strip(v) for v in value)
+    return value
+
+
+def matrix_tree(node: Expr, sized: bool = False) -> t.Tree:
+    """The tree of the matrix form."""
+    taken = frozenset(s.name for s in node.symbols)
+    return strip(MatrixPrinter(sized, taken).tree(node))
+

@@ -1,0 +1,104 @@
+"""Names for indices, trees for sizes and numbers, and the order in which a person would write terms and factors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from tensordsl.contraction import as_operands, split_coefficient
+from tensordsl.dims import AnySize
+from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Primitive, Select, Sum, Symbol
+from tensordsl.labels import flat
+from tensordsl.notation import tree as t
+
+LETTERS = "ijklmnpqrstuvwabcdefgh"
+SHOWN = 64  # entries of a constant that are written out
+
+
+def index_names() -> Iterator[str]:
+    """i, j, k, ..., then i1, j1, ..."""
+    yield from LETTERS
+    number = 1
+    while True:
+        yield from (f"{letter}{number}" for letter in LETTERS)
+        number += 1
+
+
+def size_tree(size: AnySize) -> t.Tree:
+    """A size as a tree."""
+    if isinstance(size, int):
+        return t.Number(size)
+    terms: list[tuple[int, t.Tree]] = []
+    for monomial, coefficient in size.terms:
+        powers: list[t.Tree] = [t.Name(n) if p == 1 else t.Power(t.Name(n), t.Number(p)) for n, p in monomial]
+        if abs(coefficient) != 1 or not powers:
+            powers.insert(0, t.Number(abs(coefficient)))
+        terms.append((1 if coefficient > 0 else -1, t.product("*", tuple(powers))))
+    if len(terms) == 1:
+        return terms[0][1] if terms[0][0] > 0 else t.Negative(terms[0][1])
+    return t.Sum(tuple(terms))
+
+
+def number_tree(value: Number) -> t.Tree:
+    if not isinstance(value, complex) and value < 0:
+        return t.Negative(t.Number(-value))
+    return t.Number(value)
+
+
+def constant_tree(node: Constant) -> t.Tree:
+    """The data of a constant, as a list that parses back; a large one by its shape and digest."""
+    if node.array.size > SHOWN:
+        return t.Name(f"constant_{'x'.join(map(str, node.array.shape))}_{node.digest[:6]}")
+
+    def items(values: object) -> t.Tree:
+        if isinstance(values, list):
+            return t.Items(tuple(items(v) for v in values))
+        return number_tree(int(values) if isinstance(values, bool) else values)  # type: ignore[arg-type]
+
+    return t.Call("constant", (items(node.array.tolist()),))
+
+
+def kind_of(node: Expr) -> int:
+    """Where a factor stands in a product: symbols and constants, then functions, then sums, then δ."""
+    if isinstance(node, Symbol | Constant):
+        return 0
+    if isinstance(node, Elementwise | Primitive | Contraction):
+        return 1
+    return 3 if isinstance(node, Select) else 2
+
+
+def term_order(node: Expr) -> tuple[object, ...]:
+    """The order of the terms of a sum: by their δ pattern, each group read the way its matrix is, then by factors."""
+    _, body = split_coefficient(node)
+    _, operands, output, _ = as_operands(body)
+    numbers: dict[int, int] = {}
+    pattern = tuple(numbers.setdefault(label, len(numbers)) for group in output for label in reversed(group))
+    placed = sorted((tuple(numbers.get(label, 99) for label in flat(slots)), kind_of(f), f.title, f.digest)
+                    for f, slots in operands)
+    number = not operands  # a bare number stands first, as in 1 - x
+    return (not number, pattern, [(p, title) for p, _, title, _ in placed], [d for *_, d in placed])
+
+
+def ordered_terms(node: Sum) -> list[Expr]:
+    terms = sorted(node.terms, key=term_order)
+    lead = next((p for p, term in enumerate(terms) if not _negative(term)), 0)  # a sum begins with what is added
+    return [terms[lead], *terms[:lead], *terms[lead + 1 :]]
+
+
+def _negative(node: Expr) -> bool:
+    coefficient, _ = split_coefficient(node)
+    return not isinstance(coefficient, complex) and coefficient < 0
+
+
+def sign_and_magnitude(value: Number) -> tuple[int, Number]:
+    if not isinstance(value, complex) and value < 0:
+        return -1, -value
+    return 1, value
+
+
+def with_number(value: Number, factors: list[t.Tree], operator: str = "*") -> t.Tree:
+    """A positive number times factors; a fraction puts its denominator below."""
+    above, below = (value.numerator, value.denominator) if isinstance(value, Fraction) else (value, 1)
+    top: list[t.Tree] = ([t.Number(above)] if above != 1 or not factors else []) + factors
+    tree = t.product(operator, tuple(top))
+    return tree if below == 1 else t.Product("/", (tree, t.Number(below)))
