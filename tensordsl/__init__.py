@@ -21,6 +21,7 @@ from tensordsl.errors import (
     TensorDSLError,
     UnsupportedError,
 )
+from tensordsl.execution.check import check_derivative
 from tensordsl.execution.compiled import compile  # noqa: A004
 from tensordsl.expr import Expr
 from tensordsl.functions.convert import (
@@ -37,6 +38,8 @@ from tensordsl.functions.convert import (
 from tensordsl.functions.indices import indices
 from tensordsl.functions.linalg import linalg
 from tensordsl.functions.record import functions as _functions
+from tensordsl.parsing import parse
+from tensordsl.printing.forms import explain
 from tensordsl.program.plan import plan
 
 globals().update({name: function for name, function in _functions.items()})

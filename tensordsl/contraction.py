@@ -58,11 +58,16 @@ def tidy_number(value: Number) -> Number:
 
 
 def is_structured(node: Expr) -> bool:
-    """Whether an output label of `node` repeats: most of its entries are then zero by structure."""
+    """Whether an output label of `node` repeats: most of its entries are then zero by structure.
+
+    A sum is structured where it is made of such terms and of terms repeated along an axis, as I - x 1ᵀ is.
+    """
     if isinstance(node, Contraction):
         return repeats(node.output) or _scatters(node)
     if isinstance(node, Sum):
-        return all(is_structured(term) for term in node.terms)
+        deltas = [is_structured(term) for term in node.terms]
+        return any(deltas) and all(delta or any(is_repeated(term, axis) for axis in range(node.ndim))
+                                   for delta, term in zip(deltas, node.terms, strict=True))
     return isinstance(node, Select)
 
 
@@ -70,6 +75,28 @@ def _scatters(node: Contraction) -> bool:
     kept = set(flat(node.output))
     return any(isinstance(factor, Select) and slots[-1][0] in kept
                for factor, slots in zip(node.factors, node.slots, strict=True))
+
+
+def is_repeated(node: Expr, axis: int) -> bool:
+    """Whether the entries of `node` are the same all along an axis by structure."""
+    if isinstance(node, Sum):
+        return all(is_repeated(term, axis) for term in node.terms)
+    if not isinstance(node, Contraction) or len(node.output[axis]) != 1:
+        return False
+    label = node.output[axis][0]
+    bound = {la for slots in node.slots for la in flat(slots)}
+    return label not in bound and sum(label in group for group in node.output) == 1
+
+
+def without_axes(node: Expr, axes: list[int]) -> Expr:
+    """One slice along axes where the entries of `node` are all the same."""
+    if isinstance(node, Sum):
+        return add_terms([without_axes(term, axes) for term in node.terms],
+                         tuple(size for place, size in enumerate(node.shape) if place not in axes))
+    coefficient, operands, output, sizes = as_operands(node)
+    gone = {output[place][0] for place in axes}
+    return contract(coefficient, operands, tuple(g for place, g in enumerate(output) if place not in axes),
+                    {label: size for label, size in sizes.items() if label not in gone})
 
 
 def as_operands(node: Expr) -> tuple[Number, list[Operand], Groups, dict[Label, AnySize]]:
@@ -258,7 +285,7 @@ def _canonical(coefficient: Number, operands: Sequence[Operand], output: Groups,
             and all(len(group) == (size != 1) for group, size in zip(output, nodes[0].shape, strict=True))):
         if coefficient == 1:
             return nodes[0]
-        if isinstance(nodes[0], Sum):
+        if _is_short(nodes[0]):
             return scale(coefficient, nodes[0])
 
     keys = [(node.order, tuple(map(len, slots))) for node, slots in zip(nodes, all_slots, strict=True)]
@@ -304,12 +331,19 @@ def with_coefficient(node: Contraction, coefficient: Number) -> Expr:
     return Contraction(coefficient, node.factors, node.slots, node.output, node.sizes, node.shape)
 
 
+def _is_short(node: Expr) -> bool:
+    """Whether a node is a sum that a number is multiplied into: one without a sum in it, so that chains stay linear."""
+    return isinstance(node, Sum) and not any(isinstance(term, Sum) for term in node.terms)
+
+
 def scale(factor: Number, node: Expr) -> Expr:
     """`factor * node`."""
-    if isinstance(node, Sum):
+    if factor == 1:
+        return node
+    if isinstance(node, Sum) and _is_short(node):
         return add_terms([scale(factor, term) for term in node.terms], node.shape)
     if isinstance(node, Contraction):
-        return node if factor == 1 else with_coefficient(node, factor * node.coefficient)
+        return with_coefficient(node, factor * node.coefficient)
     return contract(factor, *as_operands(node)[1:])
 
 

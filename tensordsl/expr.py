@@ -284,7 +284,7 @@ class Symbol(Expr):
         key = (cls, name, shape)
         found = _interned.get(key)
         if found is None:
-            if not isinstance(name, str) or not name.isidentifier():
+            if not isinstance(name, str) or not name.isidentifier() or "ᵀ" in name:
                 raise ParseError(f"{name!r} cannot name a symbol: a name is letters, digits and underscores, "
                                  "starting with a letter, as in td.vector('x', k).")
             found = object.__new__(cls)

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tensordsl.contraction import Operand, add_terms, as_operands, contract, is_structured
-from tensordsl.expr import Expr, Sum
+from tensordsl.contraction import (
+    Operand,
+    add_terms,
+    as_operands,
+    contract,
+    is_repeated,
+    is_structured,
+    without_axes,
+)
+from tensordsl.expr import Contraction, Expr, Sum
 from tensordsl.labels import Groups, Label, flat, singles
 
 
@@ -102,4 +110,24 @@ def take_out_common_factors(node: Sum) -> Expr:
     inner = add_terms(rest, node.shape)
     labels = singles(range(node.ndim))
     operands = [(factor, singles(places)) for factor, places in common]
-    return contract(1, [*operands, (inner, labels)], labels, dict(enumerate(node.shape)))
+    repeated = [axis for axis in range(node.ndim) if is_repeated(inner, axis)]
+    if repeated:
+        inner = without_axes(inner, repeated)
+    kept = singles(axis for axis in range(node.ndim) if axis not in repeated)
+    return contract(1, [*operands, (inner, kept)], labels, dict(enumerate(node.shape)))
+
+
+def arranged(node: Expr) -> Expr:
+    """A contraction with the common factors of its inner sums taken out and joined: B_ki (c B)_kj → B_ki c_k B_kj.
+
+    Ends, as each sum that is opened is replaced by one with fewer factors in each term.
+    """
+    if isinstance(node, Sum):
+        return take_out_common_factors(node)
+    if not isinstance(node, Contraction) or not any(isinstance(factor, Sum) for factor in node.factors):
+        return node
+    opened = tuple(take_out_common_factors(f) if isinstance(f, Sum) else f for f in node.factors)
+    if opened == node.factors:
+        return node
+    return contract(node.coefficient, list(zip(opened, node.slots, strict=True)), node.output,
+                    dict(enumerate(node.sizes)))

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from tensordsl.contraction import add_terms, as_operands, contract, is_zero, number, number_of, scale
+from tensordsl.contraction import contract, is_repeated, is_zero, number, number_of, scale, without_axes
 from tensordsl.errors import UnsupportedError
-from tensordsl.expr import Contraction, Elementwise, Expr, Liftable, Sum, array_functions, brief, operation
+from tensordsl.expr import Elementwise, Expr, Liftable, array_functions, brief, operation
 from tensordsl.functions.convert import as_expr
 from tensordsl.functions.operators import broadcast_shape, broadcast_to, multiply_all
 from tensordsl.functions.record import ElementwiseRecord, elementwise_records, functions, public
-from tensordsl.labels import flat, singles
+from tensordsl.labels import singles
 
 
 LARGEST_BITS = 1024  # of a whole number that is folded: what a float can hold
@@ -44,28 +44,6 @@ def apply(record: ElementwiseRecord, *arguments: object) -> Expr:
         inner = Elementwise(record, tuple(without_axes(argument, constant) for argument in arguments))
         return contract(1, [(inner, singles(kept))], singles(range(len(shape))), dict(enumerate(shape)))
     return Elementwise(record, tuple(arguments))
-
-
-def is_repeated(node: Expr, axis: int) -> bool:
-    """Whether the entries of `node` are the same all along an axis by structure."""
-    if isinstance(node, Sum):
-        return all(is_repeated(term, axis) for term in node.terms)
-    if not isinstance(node, Contraction) or len(node.output[axis]) != 1:
-        return False
-    label = node.output[axis][0]
-    bound = {la for slots in node.slots for la in flat(slots)}
-    return label not in bound and sum(label in group for group in node.output) == 1
-
-
-def without_axes(node: Expr, axes: list[int]) -> Expr:
-    """One slice along axes where the entries of `node` are all the same."""
-    if isinstance(node, Sum):
-        return add_terms([without_axes(term, axes) for term in node.terms],
-                         tuple(size for place, size in enumerate(node.shape) if place not in axes))
-    coefficient, operands, output, sizes = as_operands(node)
-    gone = {output[place][0] for place in axes}
-    return contract(coefficient, operands, tuple(g for place, g in enumerate(output) if place not in axes),
-                    {label: size for label, size in sizes.items() if label not in gone})
 
 
 def _exact(value: Any, inputs: list[Any]) -> Any:

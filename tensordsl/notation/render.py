@@ -140,7 +140,8 @@ class Plain(Renderer):
 
 
 def _has_matrix_product(tree: t.Tree) -> bool:
-    return isinstance(tree, t.Transpose) or (isinstance(tree, t.Product) and tree.operator in SPACED)
+    return isinstance(tree, t.Transpose) or (isinstance(tree, t.Product) and tree.operator in SPACED) \
+        or any(_has_matrix_product(child) for child in t.children(tree))
 
 
 class Latex(Renderer):

@@ -1,16 +1,25 @@
-"""`to_string`, `to_latex` and `explain`: every form of an expression."""
+"""`to_string`, `to_latex` and `explain`: every form of an expression, and every reading of a derivative."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from tensordsl.errors import TensorDSLError, UnsupportedError
-from tensordsl.expr import Expr, operation
+from tensordsl.contraction import contract
+from tensordsl.derivatives import differential, jacobian, jacobian_matrix
+from tensordsl.dims import Dim
+from tensordsl.errors import ShapeError, TensorDSLError, UnsupportedError
+from tensordsl.expr import Expr, Select, Symbol, operation
+from tensordsl.functions.convert import as_expr, plain
+from tensordsl.labels import Groups
 from tensordsl.notation import tree as t
 from tensordsl.notation.build import build
 from tensordsl.notation.render import render
+from tensordsl.printing.cases import cases_text
 from tensordsl.printing.index import index_tree
 from tensordsl.printing.matrix import matrix_tree
+from tensordsl.printing.names import index_names
+from tensordsl.program.plan import plan
 
 FORMS = ("index", "cases", "slices", "matrix", "einsum")
 
@@ -27,11 +36,18 @@ def to_latex(e: Expr, form: str = "index", kept: int | None = None) -> str:
     return show(e, form, "latex", kept)
 
 
-def show(e: Expr, form: str, style: str, kept: int | None) -> str:
+def show(e: Expr, form: str, style: str, kept: int | None = None) -> str:
+    """The expression in a form and a style."""
     if form == "index":
         return render(index_tree(e), style)
+    if form == "cases":
+        return cases_text(e, style)
+    if form == "slices":
+        return render(matrix_form(sliced(e, kept)[0]), style)
     if form == "matrix":
         return render(matrix_form(e), style)
+    if form == "einsum":
+        return einsum_text(e, style)
     raise UnsupportedError(f"The form {form!r} is unknown; known are {', '.join(map(repr, FORMS))}.")
 
 
@@ -52,3 +68,105 @@ def walk(tree: t.Tree) -> Iterator[t.Tree]:
     yield tree
     for child in t.children(tree):
         yield from walk(child)
+
+
+def sliced(e: Expr, kept: int | None) -> tuple[Expr, list[str]]:
+    """The part of a tensor at one entry of its trailing axes: contracted with e_k, e_l, ...; and the names k, l, ..."""
+    if kept is None:
+        kept = 2 if e.ndim > 2 else max(e.ndim - 1, 0)
+    if not 0 <= kept <= e.ndim:
+        raise ShapeError(f"kept={kept} axes cannot be kept of {e.ndim}.")
+    names = index_names()
+    taken = [next(names) for _ in range(e.ndim)]
+    operands: list[tuple[Expr, Groups]] = [(e, plain(e))]
+    for axis in range(kept, e.ndim):
+        operands.append((Select(e.shape[axis], Dim(taken[axis])), ((axis,),)))
+    output = tuple((axis,) for axis in range(kept))
+    return contract(1, operands, output, dict(enumerate(e.shape))), taken[kept:]
+
+
+def einsum_text(e: Expr, style: str) -> str:
+    text = str(plan(e))
+    if style == "latex":
+        lines = [line.translate(str.maketrans({"_": r"\_", "&": r"\&", "#": r"\#", "%": r"\%", "─": "-"}))
+                 for line in text.splitlines() if not line.startswith("─")]
+        return "\\begin{array}{l}\n" + " \\\\\n".join(rf"\texttt{{{line}}}" for line in lines) + "\n\\end{array}"
+    return text.replace("─", "-") if style == "ascii" else text
+
+
+class Reading(NamedTuple):
+    """One reading of a derivative: its form, a name for what is shown, and its text."""
+
+    form: str
+    left: str
+    text: str
+
+    @property
+    def line(self) -> str:
+        """`left = text`, a table or cases below their name."""
+        if "\n" in self.text:
+            return f"{self.left}:\n" + "\n".join("    " + row for row in self.text.splitlines())
+        return f"{self.left} = {self.text}"
+
+
+def readings(F: object, x: Symbol, ascii: bool = False, name: str = "F") -> list[Reading]:  # noqa: A002, N803
+    """Every reading of ∂F/∂x."""
+    node = as_expr(F)
+    style = "ascii" if ascii else "unicode"
+    d, top = ("d", ".T") if ascii else ("∂", "ᵀ")
+    derivative = jacobian(node, x)
+    whole = f"{d}{name}/{d}{x.name}"
+    change = differential(node, x)
+    matrix = jacobian_matrix(node, x)
+    part, names = sliced(derivative, node.ndim)
+    rows, columns = f"vec({name})" if node.ndim > 1 else name, f"vec({x.name})" if x.ndim > 1 else x.name
+    step = f"vec(d{x.name})" if x.ndim > 1 else f"d{x.name}"
+    change_rows = f"vec(d{name})" if node.ndim > 1 else f"d{name}"
+    text = show(matrix, "matrix", style)
+    loose = " + " in text.replace("(", " ") and not _one_product(text)
+    found = [
+        Reading("index", whole, show(derivative, "index", style)),
+        Reading("cases", f"{whole}", show(derivative, "cases", style)),
+        Reading("differential", f"d{name}", show(change, "matrix", style)),
+        Reading("differential", change_rows, f"({text}) @ {step}" if loose else f"{text} @ {step}"),
+        Reading("slices", f"{whole}[{','.join(names)}]" if names else whole, render(matrix_form(part), style)),
+        Reading("matrix", f"{d}{rows}/{d}{columns}{top}", text),
+        Reading("matrix", f"denominator layout: {d}{rows}{top}/{d}{columns}",
+                show(jacobian_matrix(node, x, layout="denominator"), "matrix", style)),
+        Reading("einsum", "program", show(derivative, "einsum", style)),
+    ]
+    return found
+
+
+def _one_product(text: str) -> bool:
+    """Whether a text has no + or - outside of parentheses."""
+    level = 0
+    for place, character in enumerate(text):
+        level += (character in "([") - (character in ")]")
+        if level == 0 and place and character in "+-" and text[place - 1] == " ":
+            return False
+    return True
+
+
+def explain(F: object, x: Symbol, ascii: bool = False) -> None:  # noqa: A002, N803
+    """Print every form of ∂F/∂x: index, cases, differential, slices, matrix in both layouts, and the program.
+
+    Raises `UnsupportedError` unless x is a symbol.
+
+    >>> import tensordsl as td
+    >>> x = td.vector("x", 3)
+    >>> td.explain(td.sum(x**2), x)  # doctest: +ELLIPSIS
+    F = x[i]**2
+    <BLANKLINE>
+    index         ∂F/∂x = 2*x[i] -> [i]
+    ...
+    """
+    node = as_expr(F)
+    print(f"F = {show(node, 'index', 'ascii' if ascii else 'unicode')}\n")
+    last = ""
+    for reading in readings(node, x, ascii):
+        lines = reading.line.splitlines()
+        print(f"{reading.form if reading.form != last else '':<12}  {lines[0]}")
+        for line in lines[1:]:
+            print(f"{'':<12}  {line}")
+        last = reading.form

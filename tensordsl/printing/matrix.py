@@ -17,7 +17,7 @@ from tensordsl.dims import AnySize, Size
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Select, Sum, Symbol
 from tensordsl.labels import Group, Label, flat
 from tensordsl.notation import tree as t
-from tensordsl.printing.index import common_number, elementwise_tree, slice_tree
+from tensordsl.printing.index import common_number, counted, elementwise_tree, slice_tree
 from tensordsl.printing.names import (
     constant_tree,
     number_tree,
@@ -27,23 +27,24 @@ from tensordsl.printing.names import (
     with_number,
 )
 from tensordsl.program.kernels import LETTERS
-from tensordsl.simplify import common_factors
+from tensordsl.simplify import arranged
 
 
 class Irreducible(Exception):
     """A contraction that is no product of matrices; caught here, where it becomes an einsum term."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Piece:
     """A matrix, column or scalar as a tree, with what its simplifications need to know."""
 
     tree: t.Tree
     select: Select | None = None  # a selection matrix
     flipped: bool = False  # the transpose of one
+    column: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class Edge:
     """A matrix between two labels: its rows are `u`, its columns `v`."""
 
@@ -52,7 +53,7 @@ class Edge:
     piece: Piece
 
 
-@dataclass
+@dataclass(eq=False)
 class Graph:
     sizes: dict[Label, AnySize]
     kept: set[Label]
@@ -93,23 +94,16 @@ class MatrixPrinter:
         return self.tree(node) if value is None else number_tree(value)
 
     def sum(self, node: Sum) -> t.Tree:
-        terms = ordered_terms(node)
-        if node.ndim == 2 and all(len(group) == 1 for term in terms for group in as_operands(term)[2]):
-            common, rest = common_factors(terms)
-            hadamard = [(f, places) for f, places in common if len(places) == 2]
-            if hadamard and len(hadamard) == len(common):
-                left = [self.placed(f, places) for f, places in hadamard]
-                return t.Product("∘", (*left, self.added(rest)))
-        return self.added(terms)
-
-    def placed(self, node: Expr, places: Sequence[int]) -> t.Tree:
-        return self.tree(node) if tuple(places) == (0, 1) else transposed(Piece(self.tree(node))).tree
+        factored = arranged(node)
+        return self.added(ordered_terms(node)) if factored is node else self.tree(factored)
 
     def added(self, terms: Sequence[Expr]) -> t.Tree:
         """A sum of terms, common factors of their products taken out on the left and on the right."""
         number, bodies = common_number(terms)
         parts = [self.term(body) for body in bodies]
         sign, size = sign_and_magnitude(number)
+        if any(number_of(body) is None for body in bodies):  # a number is added to every entry
+            parts = [self.broadcast(part, body) for part, body in zip(parts, bodies, strict=True)]
         chains = [chain(tree) for _, tree in parts]
         left = 0
         while all(len(c) > left + 1 for c in chains) and len({c[left] for c in chains}) == 1:
@@ -123,8 +117,16 @@ class MatrixPrinter:
         whole = t.product("@", (*first[:left], inner, *first[len(first) - right :]))
         return scaled(sign, size, [], whole)
 
+    def broadcast(self, part: tuple[int, t.Tree], node: Expr) -> tuple[int, t.Tree]:
+        value = number_of(node)
+        if value is None:
+            return part
+        sign, size = sign_and_magnitude(value)
+        return sign, t.Number(size)
+
     def term(self, node: Expr) -> tuple[int, t.Tree]:
         """One term with its sign."""
+        node = arranged(node)
         if is_zero(node):
             return 1, t.Call("zeros", tuple(size_tree(s) for s in node.shape)) if node.ndim else t.Number(0)
         if not isinstance(node, Contraction):
@@ -183,6 +185,7 @@ class MatrixPrinter:
             elif len(labels) == 1:
                 if factor.ndim == 2 and not slots[0]:
                     piece = transposed(piece)
+                piece.column = True
                 graph.weights.setdefault(labels[0], []).append(piece)
             elif factor.ndim == 1:  # a vector along a group of two labels is a matrix, unstacked
                 outer, inner = labels
@@ -218,6 +221,9 @@ class MatrixPrinter:
                 raise Irreducible
             else:
                 free.append(edge)
+        khatri_rao = self.khatri_rao(graph, free, rows, columns)
+        if khatri_rao is not None and not left and not right:
+            return khatri_rao
         blocks = self.blocks(graph, free, rows, columns)
         order = [c for _, cs, _ in blocks for c in cs]
         commuted = None
@@ -242,6 +248,18 @@ class MatrixPrinter:
             return None
         return t.product("@", tuple(part for f in factors for part in chain(f)))
 
+    def khatri_rao(self, graph: Graph, edges: Sequence[Edge], rows: Group, columns: Group) -> t.Tree | None:
+        """One matrix for each row label, all with the same column: the columnwise Kronecker product."""
+        if len(rows) < 2 or len(columns) != 1 or columns[0] in rows or len(edges) != len(rows):
+            return None
+        by_row = {edge.u if edge.v == columns[0] else edge.v: edge for edge in edges if columns[0] in (edge.u, edge.v)}
+        if set(by_row) != set(rows) or any(graph.weights.get(label) for label in (*rows, *columns)):
+            return None
+        tree = oriented(by_row[rows[0]], rows[0]).tree
+        for row in rows[1:]:
+            tree = t.Call("khatri_rao", (tree, oriented(by_row[row], row).tree))
+        return tree
+
     def touched(self, graph: Graph, edge: Edge) -> bool:
         return any(other is not edge and {other.u, other.v} & {edge.u, edge.v} for other in graph.edges)
 
@@ -264,8 +282,12 @@ class MatrixPrinter:
             if row not in rows or column not in columns or row in columns or column in rows:
                 raise Irreducible
             piece = oriented(edge, row)
-            parts = [*[diagonal(w) for w in self.weight(graph, row)], *chain(piece.tree),
-                     *[diagonal(w) for w in self.weight(graph, column)]]
+            by_row, by_column = self.weight(graph, row), self.weight(graph, column)
+            if by_row and by_column and len(chain(piece.tree)) == 1:
+                outer = t.product("@", (*chain(by_row[0]), *chain(transposed(Piece(by_column[0])).tree)))
+                found.append(((row,), (column,), hadamard([piece.tree, outer])))
+                continue
+            parts = [*map(diagonal, by_row), *chain(piece.tree), *map(diagonal, by_column)]
             found.append(((row,), (column,), t.product("@", tuple(parts))))
         for label in dict.fromkeys((*rows, *columns)):
             if label in used:
@@ -291,7 +313,7 @@ class MatrixPrinter:
     def weight(self, graph: Graph, label: Label) -> list[t.Tree]:
         """The weight of a label as one column, if it has any."""
         pieces = graph.weights.get(label, [])
-        return [hadamard([p.tree for p in pieces])] if pieces else []
+        return [columns_product(pieces)] if pieces else []
 
     # --- special matrices -----------------------------------------------------------------------------------------
 
@@ -373,8 +395,11 @@ def eliminate(graph: Graph, summed: Sequence[Label], degree: dict[Label, list[Ed
                 other = edge.v if edge.u == label else edge.u
                 graph.edges.remove(edge)
                 graph.weights.pop(label, None)
-                column = weights[0] if len(weights) == 1 else Piece(hadamard([w.tree for w in weights])) if weights \
-                    else Piece(printer.ones(graph.sizes[label]))
+                if not weights and other in summed and len(degree[other]) == 1 and not graph.weights.get(other):
+                    graph.scalars.append(t.Call("sum", (edge.piece.tree,)))
+                    return True
+                column = weights[0] if len(weights) == 1 else Piece(columns_product(weights), column=True) if weights \
+                    else Piece(printer.ones(graph.sizes[label]), column=True)
                 graph.weights.setdefault(other, []).append(times(oriented(edge, other), column))
                 return True
             first, second = edges
@@ -387,7 +412,7 @@ def eliminate(graph: Graph, summed: Sequence[Label], degree: dict[Label, list[Ed
             graph.edges.remove(first)
             graph.edges.remove(second)
             graph.weights.pop(label, None)
-            middle = [Piece(diagonal(hadamard([w.tree for w in weights])))] if weights else []
+            middle = [Piece(diagonal(columns_product(weights)))] if weights else []
             joined = oriented(first, a)
             for part in (*middle, oriented(second, label)):
                 joined = times(joined, part)
@@ -418,11 +443,16 @@ def inner_product(weights: Sequence[Piece], size: AnySize, printer: MatrixPrinte
         return t.Call("sum", (weights[0].tree,))
     for place, weight in enumerate(weights):
         if weight.select is not None:  # an entry of a column
-            rest = [w.tree for p, w in enumerate(weights) if p != place]
-            return t.Subscript(hadamard(rest), (position(weight.select),))
+            rest = [w for p, w in enumerate(weights) if p != place]
+            return t.Subscript(columns_product(rest), (position(weight.select),))
     *first, last = weights
-    left = transposed(Piece(hadamard([w.tree for w in first])))
-    return times(left, last).tree
+    tree = times(transposed(Piece(columns_product(first))), last).tree
+    turned = transposed(Piece(tree)).tree  # a scalar is its own transpose: the one with fewer is written
+    return min((tree, turned), key=transposes)
+
+
+def transposes(tree: t.Tree) -> int:
+    return isinstance(tree, t.Transpose) + sum(map(transposes, t.children(tree)))
 
 
 def position(select: Select) -> t.Tree:
@@ -438,13 +468,14 @@ def times(a: Piece, b: Piece) -> Piece:
     """The matrix product; with a selection it is a slice."""
     everything = t.Slice(None, None, None)
     if a.select is not None and a.select.length is not None and not a.flipped and b.select is None:
-        return Piece(t.Subscript(b.tree, (slice_tree(a.select), everything)))
+        keys = (slice_tree(a.select),) if b.column else (slice_tree(a.select), everything)
+        return Piece(t.Subscript(b.tree, keys), column=b.column)
     if b.select is not None and b.select.length is not None and b.flipped and a.select is None:
         return Piece(t.Subscript(a.tree, (everything, slice_tree(b.select))))
     if b.select is not None and b.select.length is None and not b.flipped and isinstance(b.select.start, int) \
             and a.select is None:
-        return Piece(t.Subscript(a.tree, (everything, position(b.select))))
-    return Piece(t.product("@", (*chain(a.tree), *chain(b.tree))))
+        return Piece(t.Subscript(a.tree, (everything, position(b.select))), column=True)
+    return Piece(t.product("@", (*chain(a.tree), *chain(b.tree))), column=b.column)
 
 
 def transposed(piece: Piece) -> Piece:
@@ -480,11 +511,14 @@ def _adjacent(rows: Group, edge: Edge) -> bool:
 
 
 def hadamard(trees: Sequence[t.Tree]) -> t.Tree:
-    parts = [f for tree in trees for f in (tree.factors if isinstance(tree, t.Product) and tree.operator == "∘" else (tree,))]
-    counts: dict[t.Tree, int] = {}
-    for part in parts:
-        counts[part] = counts.get(part, 0) + 1
-    return t.product("∘", tuple(part if n == 1 else t.Power(part, t.Number(n)) for part, n in counts.items()))
+    """The Hadamard product of matrices."""
+    return t.product("∘", tuple(f for tree in trees for f in
+                                (tree.factors if isinstance(tree, t.Product) and tree.operator == "∘" else (tree,))))
+
+
+def columns_product(pieces: Sequence[Piece]) -> t.Tree:
+    """The product of columns entry by entry, equal ones as a power."""
+    return t.product("∘", tuple(counted([p.tree for p in pieces])))
 
 
 def chain(tree: t.Tree | None) -> list[t.Tree]:
@@ -496,17 +530,22 @@ def chain(tree: t.Tree | None) -> list[t.Tree]:
 
 def scaled(sign: int, number: object, scalars: Sequence[t.Tree], tree: t.Tree | None) -> t.Tree:
     """Numbers, then scalars, then the matrix."""
-    above = [s for s in scalars if not _reciprocal(s)]
-    below = [s.factors[1] for s in scalars if _reciprocal(s)]  # type: ignore[attr-defined]
-    parts: list[t.Tree] = [*above, *([tree] if tree is not None else [])]
-    result = with_number(number, parts)  # type: ignore[arg-type]
+    above = counted([s for s in scalars if denominator(s) is None])
+    below = counted([d for d in map(denominator, scalars) if d is not None])
+    result = with_number(number, [*above, *([tree] if tree is not None else [])])  # type: ignore[arg-type]
     if below:
         result = t.Product("/", (result, t.product("*", tuple(below))))
     return result if sign > 0 else t.Negative(result)
 
 
-def _reciprocal(tree: t.Tree) -> bool:
-    return isinstance(tree, t.Product) and tree.operator == "/" and tree.factors[0] == t.Number(1)
+def denominator(tree: t.Tree) -> t.Tree | None:
+    """d where the tree is 1/d."""
+    match tree:
+        case t.Product("/", (t.Number(1), below)):
+            return below
+        case t.Power(base, t.Negative(t.Number() as exponent)):
+            return t.Power(base, exponent)
+    return None
 
 
 def regroup(node: Contraction, term: Expr) -> Expr:

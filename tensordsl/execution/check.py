@@ -1,0 +1,90 @@
+"""`check_derivative`: a derivative beside a numerical one that knows nothing of its rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tensordsl.derivatives import jacobian
+from tensordsl.dims import evaluate as size_value
+from tensordsl.errors import DerivativeError, UnsupportedError
+from tensordsl.execution.compiled import compile as compile_function
+from tensordsl.expr import Expr, Symbol, brief
+from tensordsl.functions.convert import as_expr
+
+STEP = 6e-6  # about the cube root of the rounding error, which balances it against the error of the difference
+
+
+def check_derivative(F: object, x: Symbol, data: Mapping[Any, Any] | None = None, *, rtol: float = 1e-5,  # noqa: N803
+                     seed: int = 0, derivative: Expr | None = None) -> float:
+    """Compare ∂F/∂x with central differences, and give the largest difference found, relative to the largest entry.
+
+    Without `data`, every symbol gets random entries between 0.5 and 1.5 (square matrices with a heavier diagonal, so
+    that they are invertible) and every dimension a size of its own. `derivative` is the one checked, if not ours.
+
+    Raises `DerivativeError` where the two differ by more than `rtol`, `UnsupportedError` unless x is a symbol of F.
+
+    >>> import tensordsl as td
+    >>> x = td.vector("x", 3)
+    >>> td.check_derivative(td.sum(x**3), x) < 1e-8
+    True
+    """
+    node = as_expr(F)
+    if not isinstance(x, Symbol):
+        raise UnsupportedError(f"A derivative is checked with respect to a symbol, not {x!r}.")
+    ours = jacobian(node, x) if derivative is None else derivative
+    values, sizes = sample([node, ours], x, seed) if data is None else (_by_symbol(node, x, data), {})
+    f = compile_function(node)
+    point = np.array(values[x], dtype=np.result_type(np.asarray(values[x]), np.float64))
+    others: dict[Any, Any] = {s: v for s, v in values.items() if s != x}
+    found = np.asarray(compile_function(ours)({**others, x: point}, **sizes))
+    numerical = np.zeros((*np.shape(f({**others, x: point}, **sizes)), *point.shape))
+    for place in np.ndindex(point.shape):
+        step = STEP * max(1.0, abs(point[place]))
+        ends = []
+        for sign in (1, -1):
+            moved = point.copy()
+            moved[place] += sign * step
+            ends.append(np.asarray(f({**others, x: moved}, **sizes), dtype=float))
+        numerical[(..., *place)] = (ends[0] - ends[1]) / (2 * step)
+    if found.shape != numerical.shape:
+        raise DerivativeError(f"The derivative of {brief(node)} by {x.name} has the shape {found.shape}; expected "
+                              f"{numerical.shape}.")
+    scale = max(1.0, float(np.max(np.abs(numerical), initial=0.0)))
+    gap = np.abs(found - numerical)
+    worst = float(np.max(gap, initial=0.0)) / scale
+    if not worst <= rtol:
+        at = np.unravel_index(int(np.argmax(np.nan_to_num(gap, nan=np.inf))), gap.shape)
+        raise DerivativeError(
+            f"The derivative of {brief(node)} by {x.name} differs from a central difference: at the entry "
+            f"{tuple(int(i) for i in at)} it is {found[at]!s}, the difference {numerical[at]!s}, a relative gap of "
+            f"{worst:.2g} where {rtol:.2g} is allowed. Near a kink or a pole no numerical derivative holds: give data "
+            "away from it, as check_derivative(F, x, {x: ...}).")
+    return worst
+
+
+def _by_symbol(node: Expr, x: Symbol, data: Mapping[Any, Any]) -> dict[Symbol, Any]:
+    by_name = {key.name if isinstance(key, Symbol) else key: value for key, value in data.items()}
+    symbols = node.symbols | {x}
+    missing = sorted(s.name for s in symbols if s.name not in by_name)
+    if missing:
+        raise UnsupportedError(f"There is no data for {', '.join(missing)}, which the check needs. Give an array for "
+                               "each symbol, or none at all.")
+    return {s: np.asarray(by_name[s.name]) for s in symbols}
+
+
+def sample(nodes: list[Expr], x: Symbol, seed: int) -> tuple[dict[Symbol, Any], dict[str, int]]:
+    """Random data for the symbols, each dimension with a size of its own so that a transposed answer shows."""
+    rng = np.random.default_rng(seed)
+    dims = sorted({d.name for node in [*nodes, x] for d in node.dims})
+    sizes = {name: place + 2 for place, name in enumerate(dims)}
+    values: dict[Symbol, Any] = {}
+    for symbol in sorted({s for node in [*nodes, x] for s in node.symbols}, key=lambda s: s.name):
+        shape = tuple(size_value(size, sizes) for size in symbol.shape)
+        array = rng.uniform(0.5, 1.5, shape)
+        if len(shape) >= 2 and shape[-1] == shape[-2]:
+            array = array + 2 * np.eye(shape[-1])
+        values[symbol] = array
+    return values, sizes
