@@ -9,7 +9,7 @@ chain is accumulated (forward, reverse, mixed) is left to the contraction path.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 from tensordsl.contraction import Operand, add_terms, contract, is_zero, zero
 from tensordsl.dims import AnySize, Shape
@@ -20,7 +20,7 @@ from tensordsl.functions.multilinear import transpose
 from tensordsl.graph import topological
 from tensordsl.labels import Groups, Label, flat, singles
 
-Variables = Union[Symbol, Sequence[Symbol]]
+Variables = Symbol | Sequence[Symbol]
 
 
 class LocalJacobian(NamedTuple):
@@ -180,7 +180,7 @@ def grad(f: object, x: Variables) -> Any:
     return tuple(found) if several else found[0]
 
 
-def jacobian(F: object, x: Variables) -> Any:  # noqa: N803 - the letter of the mathematics
+def jacobian(F: object, x: Variables) -> Any:
     """The Jacobian J[i..,k..] = ∂F[i..]/∂x[k..], of shape F.shape + x.shape; a tuple for a tuple of symbols.
 
     >>> import tensordsl as td
@@ -194,7 +194,7 @@ def jacobian(F: object, x: Variables) -> Any:  # noqa: N803 - the letter of the 
     return tuple(found) if several else found[0]
 
 
-def derivative(F: object, x: Symbol, order: int = 1) -> Expr:  # noqa: N803
+def derivative(F: object, x: Symbol, order: int = 1) -> Expr:
     """The derivative of any order: D[i..,k..,l..] = ∂ⁿF[i..]/∂x[k..]∂x[l..].., of shape F.shape + order * x.shape.
 
     >>> import tensordsl as td
@@ -204,10 +204,12 @@ def derivative(F: object, x: Symbol, order: int = 1) -> Expr:  # noqa: N803
     """
     if not isinstance(order, int) or isinstance(order, bool) or order < 0:
         raise UnsupportedError(f"The order of a derivative is a whole number from 0, not {order!r}.")
-    (symbol,), _ = _variables(x, "The derivative")[0][:1], None
+    symbols, several = _variables(x, "The derivative")
+    if several:
+        raise UnsupportedError("A derivative of any order is by one symbol; use td.hessian for mixed ones.")
     node = as_expr(F)
     for _ in range(order):
-        node = _jacobians(node, [symbol])[0]
+        node = _jacobians(node, symbols)[0]
     return node
 
 
@@ -229,7 +231,7 @@ def hessian(f: object, x: Variables, y: Variables | None = None) -> Any:
     return tuple(entries) if many_rows else entries[0]
 
 
-def jvp(F: object, x: Variables, v: Any) -> Expr:  # noqa: N803
+def jvp(F: object, x: Variables, v: Any) -> Expr:
     """The Jacobian times a direction: out[i..] = ∂F[i..]/∂x[k..] * v[k..], of F.shape. No Jacobian is formed.
 
     Raises `ShapeError` where v has not the shape of x. Rule: the forward sweep.
@@ -239,7 +241,7 @@ def jvp(F: object, x: Variables, v: Any) -> Expr:  # noqa: N803
     return push_forward(as_expr(F), {s: _direction(d, s, "A jvp") for s, d in zip(variables, given, strict=True)})
 
 
-def vjp(F: object, x: Variables, w: Any) -> Any:  # noqa: N803
+def vjp(F: object, x: Variables, w: Any) -> Any:
     """An adjoint times the Jacobian: out[k..] = w[i..] * ∂F[i..]/∂x[k..], of x.shape. No Jacobian is formed.
 
     Raises `ShapeError` where w has not the shape of F. Rule: the reverse sweep.
@@ -263,7 +265,7 @@ def hvp(f: object, x: Variables, v: Any) -> Any:
     return tuple(found) if several else found[0]
 
 
-def differential(F: object, x: Variables | None = None) -> Expr:  # noqa: N803
+def differential(F: object, x: Variables | None = None) -> Expr:
     """The differential dF, linear in dx, dA, ...: by all symbols of F, or by those in x only.
 
     >>> import tensordsl as td
@@ -284,7 +286,7 @@ def differential(F: object, x: Variables | None = None) -> Expr:  # noqa: N803
     return push_forward(node, directions)
 
 
-def jacobian_matrix(F: object, x: Symbol, layout: str = "numerator") -> Expr:  # noqa: N803
+def jacobian_matrix(F: object, x: Symbol, layout: str = "numerator") -> Expr:
     """∂vec F/∂(vec x)ᵀ, a matrix of (size of F) rows and (size of x) columns; `layout="denominator"` its transpose.
 
     M[(j,i),(l,k)] = ∂F[i,j]/∂x[k,l]: vec stacks columns, for any order the first axis runs fastest.

@@ -117,7 +117,7 @@ class Dim(Size):
         return (Dim, (self.name,))
 
 
-AnySize = Union[int, Size]
+AnySize = int | Size
 Shape = tuple[AnySize, ...]
 
 

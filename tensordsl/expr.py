@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, ClassVar, Union
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
 import numpy as np
@@ -23,16 +23,17 @@ from tensordsl.labels import Groups
 if TYPE_CHECKING:
     from tensordsl.functions.record import ElementwiseRecord, PrimitiveRecord
 
-Number = Union[int, Fraction, float, complex]
+Number = int | Fraction | float | complex
 Operation = Callable[..., Any]
+F = TypeVar("F", bound=Callable[..., Any])
 
 array_functions: dict[Any, Operation] = {}  # NumPy's functions and ufuncs, and ours of the same meaning
 
 
-def operation(name: str) -> Callable[[Operation], Operation]:
+def operation(name: str) -> Callable[[F], F]:
     """Register what an expression does for the method or operator `name`."""
 
-    def register(function: Operation) -> Operation:
+    def register(function: F) -> F:
         operations[name] = function
         return function
 
@@ -51,10 +52,15 @@ class Liftable:
         raise NotImplementedError
 
 
-def _binary(name: str, a: object, b: object) -> Any:
+def _binary(name: str, a: object, b: object) -> Expr:
     if isinstance(a, Liftable) or isinstance(b, Liftable):
         return NotImplemented
-    return operations[name](a, b)
+    return _expr(name, a, b)
+
+
+def _expr(name: str, *arguments: object, **options: object) -> Expr:
+    found: Expr = operations[name](*arguments, **options)
+    return found
 
 
 class Expr:
@@ -130,113 +136,113 @@ class Expr:
     def __float__(self) -> float:
         raise TypeError("An expression is no number before it is evaluated: use e.evaluate(...).")
 
-    def __add__(self, other: object) -> Any:
+    def __add__(self, other: object) -> Expr:
         return _binary("add", self, other)
 
-    def __radd__(self, other: object) -> Any:
+    def __radd__(self, other: object) -> Expr:
         return _binary("add", other, self)
 
-    def __sub__(self, other: object) -> Any:
+    def __sub__(self, other: object) -> Expr:
         return _binary("subtract", self, other)
 
-    def __rsub__(self, other: object) -> Any:
+    def __rsub__(self, other: object) -> Expr:
         return _binary("subtract", other, self)
 
-    def __mul__(self, other: object) -> Any:
+    def __mul__(self, other: object) -> Expr:
         return _binary("multiply", self, other)
 
-    def __rmul__(self, other: object) -> Any:
+    def __rmul__(self, other: object) -> Expr:
         return _binary("multiply", other, self)
 
-    def __truediv__(self, other: object) -> Any:
+    def __truediv__(self, other: object) -> Expr:
         return _binary("divide", self, other)
 
-    def __rtruediv__(self, other: object) -> Any:
+    def __rtruediv__(self, other: object) -> Expr:
         return _binary("divide", other, self)
 
-    def __pow__(self, other: object) -> Any:
+    def __pow__(self, other: object) -> Expr:
         return _binary("power", self, other)
 
-    def __rpow__(self, other: object) -> Any:
+    def __rpow__(self, other: object) -> Expr:
         return _binary("power", other, self)
 
-    def __matmul__(self, other: object) -> Any:
+    def __matmul__(self, other: object) -> Expr:
         return _binary("matmul", self, other)
 
-    def __rmatmul__(self, other: object) -> Any:
+    def __rmatmul__(self, other: object) -> Expr:
         return _binary("matmul", other, self)
 
     def __neg__(self) -> Expr:
-        return operations["negative"](self)
+        return _expr("negative", self)
 
     def __pos__(self) -> Expr:
         return self
 
     def __abs__(self) -> Expr:
-        return operations["abs"](self)
+        return _expr("abs", self)
 
-    def __gt__(self, other: object) -> Any:
+    def __gt__(self, other: object) -> Expr:
         return _binary("greater", self, other)
 
-    def __lt__(self, other: object) -> Any:
+    def __lt__(self, other: object) -> Expr:
         return _binary("less", self, other)
 
-    def __ge__(self, other: object) -> Any:
+    def __ge__(self, other: object) -> Expr:
         return _binary("greater_equal", self, other)
 
-    def __le__(self, other: object) -> Any:
+    def __le__(self, other: object) -> Expr:
         return _binary("less_equal", self, other)
 
     def __getitem__(self, key: object) -> Any:
         return operations["getitem"](self, key)
 
     @property
-    def T(self) -> Expr:  # noqa: N802 - NumPy's name
+    def T(self) -> Expr:
         """The axes in reverse order."""
-        return operations["transpose"](self)
+        return _expr("transpose", self)
 
     def transpose(self, *axes: int) -> Expr:
         """The axes in the order given; in reverse order when none is."""
-        return operations["transpose"](self, axes or None)
+        return _expr("transpose", self, axes or None)
 
     def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Expr:
         """The sum over `axis`, over all when None."""
-        return operations["sum"](self, axis=axis, keepdims=keepdims)
+        return _expr("sum", self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Expr:
         """The mean over `axis`, over all when None."""
-        return operations["mean"](self, axis=axis, keepdims=keepdims)
+        return _expr("mean", self, axis=axis, keepdims=keepdims)
 
     def dot(self, other: object) -> Expr:
         """NumPy's dot product."""
-        return operations["dot"](self, other)
+        return _expr("dot", self, other)
 
     def trace(self) -> Expr:
         """The sum of the diagonal."""
-        return operations["trace"](self)
+        return _expr("trace", self)
 
     def diagonal(self) -> Expr:
         """The diagonal of a matrix."""
-        return operations["diagonal"](self)
+        return _expr("diagonal", self)
 
     def to_string(self, form: str = "index", ascii: bool = False, kept: int | None = None) -> str:
         """The expression as text, in one of the forms index, cases, slices, matrix, einsum.
 
         `ascii=True` writes `delta`, `kron` and `.T`; `kept` is the number of leading axes that `slices` leaves open.
         """
-        return operations["to_string"](self, form, ascii=ascii, kept=kept)
+        return str(operations["to_string"](self, form, ascii=ascii, kept=kept))
 
     def to_latex(self, form: str = "index", kept: int | None = None) -> str:
         """The expression in LaTeX, in the forms that `to_string` has."""
-        return operations["to_latex"](self, form, kept=kept)
+        return str(operations["to_latex"](self, form, kept=kept))
 
     def to_python(self, name: str = "f") -> str:
         """The source of one function that computes the expression with NumPy alone."""
-        return operations["to_python"](self, name)
+        return str(operations["to_python"](self, name))
 
     def to_dot(self) -> str:
         """The graph of the expression in the language of graphviz."""
-        return operations["to_dot"](self)
+        return str(operations["to_dot"](self))
 
     def evaluate(self, data: Mapping[Any, Any] | None = None, /, **named: Any) -> Any:
         """The value, given an array for each symbol: `e.evaluate(x=..., A=...)` or `e.evaluate({x: ..., A: ...})`."""
@@ -284,7 +290,7 @@ class Symbol(Expr):
         key = (cls, name, shape)
         found = _interned.get(key)
         if found is None:
-            if not isinstance(name, str) or not name.isidentifier() or "ᵀ" in name:
+            if not str(name).isidentifier() or "ᵀ" in name:
                 raise ParseError(f"{name!r} cannot name a symbol: a name is letters, digits and underscores, "
                                  "starting with a letter, as in td.vector('x', k).")
             found = object.__new__(cls)

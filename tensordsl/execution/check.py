@@ -17,7 +17,7 @@ from tensordsl.functions.convert import as_expr
 STEP = 6e-6  # about the cube root of the rounding error, which balances it against the error of the difference
 
 
-def check_derivative(F: object, x: Symbol, data: Mapping[Any, Any] | None = None, *, rtol: float = 1e-5,  # noqa: N803
+def check_derivative(F: object, x: Symbol, data: Mapping[Any, Any] | None = None, *, rtol: float = 1e-5,
                      seed: int = 0, derivative: Expr | None = None) -> float:
     """Compare ∂F/∂x with central differences, and give the largest difference found, relative to the largest entry.
 
@@ -42,7 +42,7 @@ def check_derivative(F: object, x: Symbol, data: Mapping[Any, Any] | None = None
     found = np.asarray(compile_function(ours)({**others, x: point}, **sizes))
     numerical = np.zeros((*np.shape(f({**others, x: point}, **sizes)), *point.shape))
     for place in np.ndindex(point.shape):
-        step = STEP * max(1.0, abs(point[place]))
+        step = STEP * max(1.0, float(abs(point[place])))
         ends = []
         for sign in (1, -1):
             moved = point.copy()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tensordsl.contraction import contract
+from tensordsl.contraction import add_terms, contract
 from tensordsl.dims import evaluate as size_value
 from tensordsl.errors import BindError, ShapeError, UnsupportedError, describe, show_shape
 from tensordsl.execution.binding import bind, needed_symbols
@@ -17,7 +17,6 @@ from tensordsl.execution.structured import to_coo
 from tensordsl.expr import Contraction, Elementwise, Expr, Primitive, Sum, Symbol, brief, operation
 from tensordsl.functions.convert import as_expr
 from tensordsl.graph import rebuild
-from tensordsl.labels import singles
 from tensordsl.program.build import build, dimensions
 
 OUTPUTS = ("dense", "sparse", "operator")
@@ -122,7 +121,7 @@ def operator_maker(node: Expr, names: Sequence[str]) -> Callable[[Mapping[str, A
     on the vector are computed once, when the operator is made.
     """
     rows, columns = node.shape
-    free = [name for name in ("v", "direction", "_v") if name not in names][0]
+    free = next(name for name in ("v", "direction", "_v") if name not in names)
     vector, adjoint = Symbol(free, (columns,)), Symbol(free, (rows,))
     forward = contract(1, [(node, ((0,), (1,))), (vector, ((1,),))], ((0,),), {0: rows, 1: columns})
     backward = contract(1, [(node, ((0,), (1,))), (adjoint, ((0,),))], ((1,),), {0: rows, 1: columns})
@@ -180,13 +179,17 @@ def with_children(node: Expr, children: tuple[Expr, ...]) -> Expr:
     if isinstance(node, Contraction):
         return contract(node.coefficient, list(zip(children, node.slots, strict=True)), node.output,
                         dict(enumerate(node.sizes)))
-    return type(node)(node.record, children) if isinstance(node, Elementwise | Primitive) else Sum(children)
+    if isinstance(node, Elementwise):
+        return Elementwise(node.record, children)
+    if isinstance(node, Primitive):
+        return Primitive(node.record, children)
+    return add_terms(children, node.shape)
 
 
 # --- what users call ----------------------------------------------------------------------------------------------
 
 
-def compile(e: Any, output: str = "dense") -> CompiledFunction:  # noqa: A001 - the name that users know
+def compile(e: Any, output: str = "dense") -> CompiledFunction:
     """A function of arrays that computes an expression, or a tuple of expressions with their work shared.
 
     `output="sparse"` gives a `scipy.sparse.coo_array`, built from the labels; `"operator"` the

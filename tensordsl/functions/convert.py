@@ -25,7 +25,7 @@ def as_expr(value: object) -> Expr:
         return contract(1, [], (), {0: value})
     if isinstance(value, Fraction):
         return number(value)
-    if isinstance(value, AnyNumber) or isinstance(value, np.ndarray | list | tuple | np.generic):
+    if isinstance(value, AnyNumber | np.ndarray | list | tuple | np.generic):
         return constant(value)
     raise UnsupportedError(f"{value!r} ({type(value).__name__}) cannot stand in an expression: expected an expression, "
                            "a number, a size, or a NumPy array.")

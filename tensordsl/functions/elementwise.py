@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from tensordsl.functions.operators import broadcast_shape, broadcast_to, multipl
 from tensordsl.functions.record import ElementwiseRecord, elementwise_records, functions, public
 from tensordsl.labels import singles
 
-
 LARGEST_BITS = 1024  # of a whole number that is folded: what a float can hold
 
 
@@ -30,20 +29,18 @@ def apply(record: ElementwiseRecord, *arguments: object) -> Expr:
     shape = broadcast_shape(nodes, f"Cannot apply {record.name} entry by entry")
     if all(value is not None for value in values):
         with np.errstate(all="ignore"):
-            ready = [float(v) if isinstance(v, Fraction) else v for v in values]
-            folded = eval(record.numpy.format(*[f"a[{p}]" for p in range(len(ready))]), {"np": np, "a": ready})
-        value = np.asarray(folded).item()
+            value = np.asarray(record.value(*[float(v) if isinstance(v, Fraction) else v for v in values])).item()
         if np.isfinite(value):
-            return number(_exact(int(value) if isinstance(value, bool) else value, ready), shape)
-    arguments = [broadcast_to(node, shape) for node in nodes]
+            return number(_exact(int(value) if isinstance(value, bool) else value, values), shape)
+    spread = [broadcast_to(node, shape) for node in nodes]
     # Along an axis where no argument varies, the function is applied once and the value repeated.
     constant = [place for place in range(len(shape)) if shape[place] != 1
-                and all(is_repeated(argument, place) for argument in arguments)]
+                and all(is_repeated(node, place) for node in spread)]
     if constant:
         kept = [place for place in range(len(shape)) if place not in constant]
-        inner = Elementwise(record, tuple(without_axes(argument, constant) for argument in arguments))
+        inner = Elementwise(record, tuple(without_axes(node, constant) for node in spread))
         return contract(1, [(inner, singles(kept))], singles(range(len(shape))), dict(enumerate(shape)))
-    return Elementwise(record, tuple(arguments))
+    return Elementwise(record, tuple(spread))
 
 
 def _exact(value: Any, inputs: list[Any]) -> Any:
@@ -70,9 +67,8 @@ def function(
         if len(arguments) != record.arity:
             raise UnsupportedError(f"{name} takes {record.arity} argument{'s' * (record.arity > 1)}, "
                                    f"not {len(arguments)}.")
-        for argument in arguments:
-            if isinstance(argument, Liftable):
-                return argument.lift(call, arguments)
+        if any(isinstance(argument, Liftable) for argument in arguments):
+            return lifted(call, *arguments)
         return apply(record, *arguments)
 
     call.__name__ = call.__qualname__ = name
@@ -83,47 +79,61 @@ def function(
     return call
 
 
+def lifted(function: Callable[..., Expr], *arguments: object) -> Expr:
+    """A function of index notation: what comes back is indexed, not an expression, as the operators know."""
+    first = next(argument for argument in arguments if isinstance(argument, Liftable))
+    return cast(Expr, first.lift(function, arguments))
+
+
 def half(node: Expr) -> Expr:
     return scale(Fraction(1, 2), node)
 
 
-exp = function("exp", "np.exp({0})", lambda y, x: y, ufunc="np.exp", operations=10, latex=r"\exp", same=(np.exp,),
+exp: Callable[..., Expr] = function("exp", "np.exp({0})", lambda y, x: y, ufunc="np.exp", operations=10, latex=r"\exp", same=(np.exp,),
                source="(eˣ)′ = eˣ, DLMF 4.7.1", about="The exponential: out[i] = exp(x[i]).")
-log = function("log", "np.log({0})", lambda y, x: reciprocal(x), ufunc="np.log", operations=10, latex=r"\log",
+log: Callable[..., Expr] = function("log", "np.log({0})", lambda y, x: reciprocal(x), ufunc="np.log", operations=10, latex=r"\log",
                sample=((0.5, 2.0),), domain="positive numbers", same=(np.log,),
                source="(log x)′ = 1/x, DLMF 4.7.1", about="The natural logarithm: out[i] = log(x[i]).")
-sqrt = function("sqrt", "np.sqrt({0})", lambda y, x: half(reciprocal(y)), ufunc="np.sqrt", operations=4,
+sqrt: Callable[..., Expr] = function("sqrt", "np.sqrt({0})", lambda y, x: half(reciprocal(y)), ufunc="np.sqrt", operations=4,
                 latex=r"\sqrt", sample=((0.5, 2.0),), domain="positive numbers", same=(np.sqrt,),
                 source="(√x)′ = 1/(2√x)", about="The square root: out[i] = sqrt(x[i]).")
-sin = function("sin", "np.sin({0})", lambda y, x: cos(x), ufunc="np.sin", operations=10, latex=r"\sin", same=(np.sin,),
+sin: Callable[..., Expr] = function("sin", "np.sin({0})", lambda y, x: cos(x), ufunc="np.sin", operations=10, latex=r"\sin", same=(np.sin,),
                source="sin′ = cos, DLMF 4.20.1", about="The sine: out[i] = sin(x[i]), x in radians.")
-cos = function("cos", "np.cos({0})", lambda y, x: -sin(x), ufunc="np.cos", operations=10, latex=r"\cos", same=(np.cos,),
+cos: Callable[..., Expr] = function("cos", "np.cos({0})", lambda y, x: -sin(x), ufunc="np.cos", operations=10, latex=r"\cos", same=(np.cos,),
                source="cos′ = −sin, DLMF 4.20.2", about="The cosine: out[i] = cos(x[i]), x in radians.")
-tanh = function("tanh", "np.tanh({0})", lambda y, x: 1 - y**2, ufunc="np.tanh", operations=10, latex=r"\tanh",
+tanh: Callable[..., Expr] = function("tanh", "np.tanh({0})", lambda y, x: 1 - y**2, ufunc="np.tanh", operations=10, latex=r"\tanh",
                 same=(np.tanh,), source="tanh′ = 1 − tanh², DLMF 4.34.3",
                 about="The hyperbolic tangent: out[i] = tanh(x[i]).")
 # exp(-log(1 + exp(-x))), which neither overflows nor loses small values.
-sigmoid = function("sigmoid", "np.exp(-np.logaddexp(0, -{0}))", lambda y, x: y * (1 - y), operations=20,
+sigmoid: Callable[..., Expr] = function("sigmoid", "np.exp(-np.logaddexp(0, -{0}))", lambda y, x: y * (1 - y), operations=20,
                    latex=r"\sigma", source="σ′ = σ(1 − σ)", about="The logistic function: out[i] = 1/(1 + exp(-x[i])).")
-abs_ = function("abs", "np.abs({0})", lambda y, x: sign(x), ufunc="np.abs", sample=((0.5, 2.0),), same=(np.abs,),
+abs_: Callable[..., Expr] = function("abs", "np.abs({0})", lambda y, x: sign(x), ufunc="np.abs", sample=((0.5, 2.0),), same=(np.abs,),
                 latex=r"\operatorname{abs}", source="|x|′ = sign x for x ≠ 0, and 0 is taken at 0",
                 about="The absolute value: out[i] = |x[i]|.")
-sign = function("sign", "np.sign({0})", lambda y, x: (None,), ufunc="np.sign", sample=((0.5, 2.0),), same=(np.sign,),
+sign: Callable[..., Expr] = function("sign", "np.sign({0})", lambda y, x: (None,), ufunc="np.sign", sample=((0.5, 2.0),), same=(np.sign,),
                 source="0 for x ≠ 0, and 0 is taken at 0", about="The sign: -1, 0 or 1.")
-_power = function("power", "np.power({0}, {1})",
+_power: Callable[..., Expr] = function("power", "np.power({0}, {1})",
                   lambda y, a, b: (multiply_all([b, power(a, b - 1)]), None if number_of(b) is not None
                                    else multiply_all([y, log(a)])),
                   sample=((0.5, 2.0), (-1.5, 2.5)), domain="positive bases; any base where the exponent is whole",
                   ufunc="np.power", operations=20, latex=r"\operatorname{power}",
                   source="d(aᵇ) = b aᵇ⁻¹ da + aᵇ log(a) db, DLMF 4.7.5", about="The power: out[i] = a[i] ** b[i].")
 
-for _name, _sign, _same, _token in (("greater", ">", np.greater, ">"), ("less", "<", np.less, "<"),
-                                    ("greater_equal", ">=", np.greater_equal, r"\ge"),
-                                    ("less_equal", "<=", np.less_equal, r"\le")):
-    operation(_name)(function(
-        _name, "({0} " + _sign + " {1})", lambda y, a, b: (None, None), sample=((0.5, 1.0), (1.5, 2.0)), same=(_same,),
-        latex=_token, truth=True, source="a comparison is constant almost everywhere",
-        about=f"Whether a[i] {_sign} b[i], entry by entry."))
+
+
+def comparison(name: str, sign: str, latex: str, same: Any) -> Callable[..., Expr]:
+    """A comparison, which is also what the Python operator means."""
+    compare = function(name, f"({{0}} {sign} {{1}})", lambda y, a, b: (None, None), latex=latex, same=(same,),
+                       sample=((0.5, 1.0), (1.5, 2.0)), source="a comparison is constant almost everywhere",
+                       about=f"Whether a[i] {sign} b[i], entry by entry.")
+    operation(name)(compare)
+    return compare
+
+
+greater = comparison("greater", ">", ">", np.greater)
+less = comparison("less", "<", "<", np.less)
+greater_equal = comparison("greater_equal", ">=", r"\ge", np.greater_equal)
+less_equal = comparison("less_equal", "<=", r"\le", np.less_equal)
 operation("abs")(abs_)
 
 
@@ -146,7 +156,7 @@ def power(base: object, exponent: object) -> Expr:
     True
     """
     if isinstance(base, Liftable) or isinstance(exponent, Liftable):
-        return (base if isinstance(base, Liftable) else exponent).lift(power, (base, exponent))  # type: ignore[union-attr, no-any-return]
+        return lifted(power, base, exponent)
     a, b = as_expr(base), as_expr(exponent)
     value, from_number = number_of(b), number_of(a)
     shape = broadcast_shape([a, b], "Cannot raise to a power entry by entry")
@@ -183,7 +193,7 @@ def divide(a: object, b: object) -> Expr:
     Raises `UnsupportedError` for a division by the number zero.
     """
     if isinstance(a, Liftable) or isinstance(b, Liftable):
-        return (a if isinstance(a, Liftable) else b).lift(divide, (a, b))  # type: ignore[union-attr, no-any-return]
+        return lifted(divide, a, b)
     above, below = as_expr(a), as_expr(b)
     value = number_of(below)
     if value == 0 or is_zero(below):

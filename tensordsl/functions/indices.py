@@ -67,7 +67,7 @@ class Indexed(Liftable):
     def __init__(self, terms: Sequence[Term]) -> None:
         self.terms = tuple(terms)
 
-    def tensor(self, *names: Index) -> Expr:
+    def tensor(self, *names: Index | tuple[Index, ...]) -> Expr:
         """The tensor whose axes are `names`, in that order; every other index is summed over its term.
 
         A pair of indices, as in `.tensor((j, i))`, is one axis, the first index the slowest.

@@ -15,10 +15,10 @@ import numpy as np
 from tensordsl.contraction import contract
 from tensordsl.dims import AnySize, Shape
 from tensordsl.errors import UnsupportedError
-from tensordsl.expr import Expr, Primitive
+from tensordsl.expr import Expr, Primitive, array_functions
 from tensordsl.functions.convert import as_expr, mismatch
 from tensordsl.functions.elementwise import divide
-from tensordsl.functions.record import PrimitiveRecord, array_functions, functions, primitive_records
+from tensordsl.functions.record import PrimitiveRecord, functions, primitive_records
 from tensordsl.labels import singles
 
 
@@ -26,7 +26,7 @@ def _inverse_jacobian(node: Expr, place: int) -> Expr:
     """∂Y_ij/∂A_kl = -Y_ik Y_lj for Y = A⁻¹."""
     batch = node.ndim - 2
     b = singles(range(batch))
-    i, j, k, l = ((batch + n,) for n in range(4))  # noqa: E741 - the letters of the formula
+    i, j, k, l = ((batch + n,) for n in range(4))
     size = node.shape[-1]
     sizes: dict[int, AnySize] = dict(enumerate(node.shape[:-2]))
     sizes.update(dict.fromkeys(range(batch, batch + 4), size))
@@ -38,7 +38,7 @@ def _gradient_by_inverse(scale: Expr | None, matrix: Expr) -> Expr:
     inverse = Primitive(inverse_record, (matrix,))
     batch = matrix.ndim - 2
     b = singles(range(batch))
-    k, l = (batch,), (batch + 1,)  # noqa: E741 - the letters of the formula
+    k, l = (batch,), (batch + 1,)
     factors = [(inverse, (*b, l, k))] + ([(scale, b)] if scale is not None else [])
     return contract(1, factors, (*b, *b, k, l), dict(enumerate(matrix.shape)))
 

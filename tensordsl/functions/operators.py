@@ -11,7 +11,7 @@ from tensordsl.contraction import add_terms, contract, scale
 from tensordsl.dims import AnySize, Shape, Size
 from tensordsl.errors import ShapeError, UnsupportedError, show_shape
 from tensordsl.expr import Expr, Select, brief, operation, operations
-from tensordsl.functions.convert import as_expr, check_position, mismatch, plain
+from tensordsl.functions.convert import as_expr, check_position, mismatch
 from tensordsl.functions.record import public
 from tensordsl.labels import Group, Groups, singles
 
@@ -47,6 +47,13 @@ def broadcast_to(node: Expr, shape: Shape) -> Expr:
     if node.shape == shape:
         return node
     return contract(1, [(node, aligned(node, shape))], singles(range(len(shape))), dict(enumerate(shape)))
+
+
+def expand_dims(node: Expr, axis: int) -> Expr:
+    """A new axis of size one at the place `axis`: no label at all."""
+    output = [(place,) for place in range(node.ndim)]
+    groups: Groups = (*output[:axis], (), *output[axis:])
+    return contract(1, [(node, plain(node))], groups, dict(enumerate(node.shape)))
 
 
 @operation("add")

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeVar
+
+import numpy as np
 
 from tensordsl.dims import Shape
 from tensordsl.expr import Expr, array_functions
@@ -36,6 +39,17 @@ class ElementwiseRecord:
     ufunc: str | None = None  # the NumPy ufunc that writes into `out=`, when the source is one call of it
     operations: int = 1  # floating-point operations for each entry, roughly
     truth: bool = False  # whether the value is true or false, not a number
+
+    def value(self, *arguments: Any) -> Any:
+        """The function of numbers or arrays."""
+        return _function(self.numpy, self.arity)(*arguments)
+
+
+@cache
+def _function(source: str, arity: int) -> Callable[..., Any]:
+    names = [f"a{place}" for place in range(arity)]
+    code = f"lambda {', '.join(names)}: {source.format(*names)}"
+    return eval(code, {"np": np})  # type: ignore[no-any-return]  # noqa: S307 - a record's own source, never a text
 
 
 @dataclass(frozen=True, eq=False)

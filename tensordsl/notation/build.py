@@ -13,6 +13,7 @@ from tensordsl.dims import AnySize, Dim, Size, product, solve, substitute
 from tensordsl.errors import ParseError, ShapeError, TensorDSLError, show_shape
 from tensordsl.expr import Expr, Liftable, Select, symbol
 from tensordsl.functions import multilinear as m
+from tensordsl.functions import operators
 from tensordsl.functions.convert import as_expr, basis, constant, identity, ones
 from tensordsl.functions.indices import Index, Indexed, Term, as_indexed
 from tensordsl.functions.record import elementwise_records, functions
@@ -158,7 +159,7 @@ class Builder:
         return None
 
     def negative(self, value: Any) -> Any:
-        return -value if isinstance(value, Indexed) else m.multiply(-1, value)
+        return -value if isinstance(value, Indexed) else operators.multiply(-1, value)
 
     def add(self, a: Any, b: Any) -> Any:
         return as_indexed(a) + b if isinstance(b, Indexed) else a + b
@@ -170,7 +171,7 @@ class Builder:
             if operator not in ("*", "∘"):
                 raise ParseError(f"The product {operator} does not go with index notation: write * and name the indices.")
             return as_indexed(a) * as_indexed(b)
-        operation: Callable[[Any, Any], Any] = {"*": m.multiply, "∘": m.multiply, "@": m.matmul, "⊗": m.kron}[operator]
+        operation: Callable[[Any, Any], Any] = {"*": operators.multiply, "∘": operators.multiply, "@": operators.matmul, "⊗": m.kron}[operator]
         return operation(a, b)
 
     def number(self, tree: t.Tree) -> AnySize:
@@ -276,8 +277,7 @@ class Builder:
                 return flag == "True"
             case t.Text(value):
                 return value
-        value = self.number(tree)
-        return value
+        return self.number(tree)
 
     def einsum(self, arguments: tuple[t.Tree, ...], options: Mapping[str, t.Tree]) -> Any:
         if not arguments or not isinstance(arguments[0], t.Text):
@@ -309,7 +309,8 @@ class Builder:
         if len(keys) != value.ndim:
             raise ParseError(f"A tensor of {value.ndim} axes takes as many indices, not {len(keys)}.")
         sizes: dict[int, AnySize] = {}
-        slots, opened = [], []
+        slots: list[tuple[int, ...]] = []
+        opened: list[t.Tree] = []
         for key, size in zip(keys, value.shape, strict=True):
             items = key.items if isinstance(key, t.Items) else (key,)
             extents = [self.unknown() for _ in items] if isinstance(key, t.Items) else [size]
@@ -357,17 +358,17 @@ class Builder:
             factors = term.factors if isinstance(term, t.Product) else (term,)
             if isinstance(term, t.Negative):
                 sign, factors = -sign, (term.operand,)
-            names = [f for f in factors if isinstance(f, t.Name) and f.name not in self.dims or
+            names = [f for f in factors if (isinstance(f, t.Name) and f.name not in self.dims) or
                      (isinstance(f, t.Name) and len(factors) == 1 and index is None and start == 0)]
             if names and index is None:
-                index = Index(names[0].name)  # type: ignore[union-attr]
+                index = Index(names[0].name)
                 others = [self.number(f) for f in factors if f is not names[0]]
                 scale: Any = sign
                 for other in others:
                     scale = scale * other
                 step = scale
             else:
-                start = start + self.number(term) * sign  # type: ignore[assignment]
+                start = start + self.number(term) * sign
         return index, start, step
 
     def arrow(self, body: t.Tree, axes: tuple[t.Axis, ...]) -> Expr:
@@ -396,7 +397,7 @@ class MatrixBuilder(Builder):
 
     def column(self, value: Any) -> Expr:
         node = as_expr(value)
-        return node[:, None] if node.ndim == 1 else node
+        return operators.expand_dims(node, 1) if node.ndim == 1 else node
 
     def name(self, name: str) -> Any:
         return self.column(super().name(name))
@@ -410,7 +411,7 @@ class MatrixBuilder(Builder):
 
     def product(self, operator: str, a: Any, b: Any) -> Any:
         if operator == "@" and (a.ndim == 0 or b.ndim == 0):
-            return m.multiply(a, b)
+            return operators.multiply(a, b)
         return super().product(operator, a, b)
 
     def subscript(self, base: t.Tree, keys: tuple[t.Tree, ...]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import ClassVar
 
 from tensordsl.errors import UnsupportedError
 from tensordsl.functions.record import elementwise_records, primitive_records
@@ -18,9 +19,7 @@ GREEK = {
     "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi",
     "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega",
 }
-GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
-    "omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega").split(), strict=True))
+GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega"], strict=True))
 
 
 def render(tree: t.Tree, style: str = "unicode") -> str:
@@ -47,9 +46,8 @@ class Renderer:
 
     def signed(self, terms: Sequence[tuple[int, t.Tree]]) -> str:
         text = ""
-        for sign, term in terms:
-            if isinstance(term, t.Negative):
-                sign, term = -sign, term.operand
+        for given, whole in terms:
+            sign, term = (-given, whole.operand) if isinstance(whole, t.Negative) else (given, whole)
             shown = self.at(term, PRODUCT)
             if not text:
                 text = shown if sign > 0 else f"-{shown}"
@@ -145,8 +143,8 @@ def _has_matrix_product(tree: t.Tree) -> bool:
 
 
 class Latex(Renderer):
-    OPERATORS = {"*": r" \, ", "@": " ", "∘": r" \circ ", "⊗": r" \otimes ", "/": " / "}
-    CALLS = {"vec": r"\operatorname{vec}", "diag": r"\operatorname{diag}", "trace": r"\operatorname{tr}",
+    OPERATORS: ClassVar = {"*": r" \, ", "@": " ", "∘": r" \circ ", "⊗": r" \otimes ", "/": " / "}
+    CALLS: ClassVar = {"vec": r"\operatorname{vec}", "diag": r"\operatorname{diag}", "trace": r"\operatorname{tr}",
              "tr": r"\operatorname{tr}", "sum": r"\operatorname{sum}"}
 
     def parentheses(self, text: str) -> str:
@@ -190,11 +188,10 @@ class Latex(Renderer):
             case t.Product(operator, factors):
                 parts = []
                 for place, factor in enumerate(factors):
-                    inner = isinstance(factor, t.Product) and factor.operator not in ("/", operator)
-                    if inner and operator == "*" and isinstance(factor, t.Product) and factor.operator == "@":
-                        inner = False
-                    parts.append(self.at(factor, POWER if inner or (place and isinstance(factor, t.Negative))
-                                         else PRODUCT))
+                    own = factor.operator if isinstance(factor, t.Product) else "/"
+                    apart = own not in ("/", operator) and not (operator == "*" and own == "@")
+                    apart = apart or (place > 0 and isinstance(factor, t.Negative))
+                    parts.append(self.at(factor, POWER if apart else PRODUCT))
                 return self.OPERATORS[operator].join(parts), PRODUCT
             case t.Power(base, exponent):
                 if isinstance(base, t.Subscript) and isinstance(base.base, t.Name):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import Union
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Name(Tree):
 
 @dataclass(frozen=True)
 class Number(Tree):
-    value: Union[int, float, complex, Fraction]
+    value: int | float | complex | Fraction
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from tensordsl.dims import Dim
@@ -12,6 +10,7 @@ from tensordsl.errors import ParseError, TensorDSLError, UnsupportedError, mark
 from tensordsl.expr import Expr, symbol
 from tensordsl.notation import tree as t
 from tensordsl.notation.build import build
+from tensordsl.parsing.grammar import GRAMMAR
 
 LONGEST = 100_000  # characters
 DEEPEST = 120  # levels of nesting
@@ -68,8 +67,7 @@ def _place(text: str, message: str) -> str | None:
 def _parser() -> Any:
     import lark
 
-    grammar = files("tensordsl.parsing").joinpath("grammar.lark").read_text(encoding="utf-8")
-    return lark.Lark(grammar, parser="lalr", maybe_placeholders=True, propagate_positions=False)
+    return lark.Lark(GRAMMAR, parser="lalr", maybe_placeholders=True, propagate_positions=False)
 
 
 def parse_tree(text: str) -> t.Tree:
@@ -98,11 +96,11 @@ def parse_tree(text: str) -> t.Tree:
         if error.token.type == "$END":
             raise ParseError(f"The text ends too early:\n{mark(text, len(text))}\n"
                              "Something is missing here, such as a closing bracket or an operand.") from None
-        start = error.token.start_pos
+        start = error.token.start_pos or 0
         raise ParseError(f"The text cannot be read here:\n{mark(text, start, start + len(error.token))}\n"
                          "Expected is an operator, an operand or a closing bracket; write products with * or @.") from None
     except lark.exceptions.UnexpectedCharacters as error:
-        raise ParseError(f"The text cannot be read here:\n{mark(text, error.pos_in_stream)}\n"
+        raise ParseError(f"The text cannot be read here:\n{mark(text, error.pos_in_stream or 0)}\n"
                          "An expression is made of names, numbers, + - * / ** @ ∘ ⊗ ᵀ, brackets and known functions; "
                          "attributes other than .T do not exist in it.") from None
     tree = _Convert().convert(parsed)

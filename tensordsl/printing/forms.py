@@ -21,11 +21,12 @@ from tensordsl.printing.matrix import matrix_tree
 from tensordsl.printing.names import index_names
 from tensordsl.program.plan import plan
 
+LATEX_TEXT = {"_": r"\_", "&": r"\&", "#": r"\#", "%": r"\%", "─": "-"}
 FORMS = ("index", "cases", "slices", "matrix", "einsum")
 
 
 @operation("to_string")
-def to_string(e: Expr, form: str = "index", ascii: bool = False, kept: int | None = None) -> str:  # noqa: A002
+def to_string(e: Expr, form: str = "index", ascii: bool = False, kept: int | None = None) -> str:
     """The text of an expression in one of the forms."""
     return show(e, form, "ascii" if ascii else "unicode", kept)
 
@@ -88,7 +89,7 @@ def sliced(e: Expr, kept: int | None) -> tuple[Expr, list[str]]:
 def einsum_text(e: Expr, style: str) -> str:
     text = str(plan(e))
     if style == "latex":
-        lines = [line.translate(str.maketrans({"_": r"\_", "&": r"\&", "#": r"\#", "%": r"\%", "─": "-"}))
+        lines = ["".join(LATEX_TEXT.get(character, character) for character in line)
                  for line in text.splitlines() if not line.startswith("─")]
         return "\\begin{array}{l}\n" + " \\\\\n".join(rf"\texttt{{{line}}}" for line in lines) + "\n\\end{array}"
     return text.replace("─", "-") if style == "ascii" else text
@@ -109,7 +110,7 @@ class Reading(NamedTuple):
         return f"{self.left} = {self.text}"
 
 
-def readings(F: object, x: Symbol, ascii: bool = False, name: str = "F") -> list[Reading]:  # noqa: A002, N803
+def readings(F: object, x: Symbol, ascii: bool = False, name: str = "F") -> list[Reading]:
     """Every reading of ∂F/∂x."""
     node = as_expr(F)
     style = "ascii" if ascii else "unicode"
@@ -119,23 +120,23 @@ def readings(F: object, x: Symbol, ascii: bool = False, name: str = "F") -> list
     change = differential(node, x)
     matrix = jacobian_matrix(node, x)
     part, names = sliced(derivative, node.ndim)
+    turned = top if node.ndim else ""  # a scalar is its own transpose
     rows, columns = f"vec({name})" if node.ndim > 1 else name, f"vec({x.name})" if x.ndim > 1 else x.name
     step = f"vec(d{x.name})" if x.ndim > 1 else f"d{x.name}"
     change_rows = f"vec(d{name})" if node.ndim > 1 else f"d{name}"
     text = show(matrix, "matrix", style)
     loose = " + " in text.replace("(", " ") and not _one_product(text)
-    found = [
+    return [
         Reading("index", whole, show(derivative, "index", style)),
         Reading("cases", f"{whole}", show(derivative, "cases", style)),
         Reading("differential", f"d{name}", show(change, "matrix", style)),
         Reading("differential", change_rows, f"({text}) @ {step}" if loose else f"{text} @ {step}"),
         Reading("slices", f"{whole}[{','.join(names)}]" if names else whole, render(matrix_form(part), style)),
         Reading("matrix", f"{d}{rows}/{d}{columns}{top}", text),
-        Reading("matrix", f"denominator layout: {d}{rows}{top}/{d}{columns}",
+        Reading("matrix", f"denominator layout: {d}{rows}{turned}/{d}{columns}",
                 show(jacobian_matrix(node, x, layout="denominator"), "matrix", style)),
         Reading("einsum", "program", show(derivative, "einsum", style)),
     ]
-    return found
 
 
 def _one_product(text: str) -> bool:
@@ -148,7 +149,7 @@ def _one_product(text: str) -> bool:
     return True
 
 
-def explain(F: object, x: Symbol, ascii: bool = False) -> None:  # noqa: A002, N803
+def explain(F: object, x: Symbol, ascii: bool = False) -> None:
     """Print every form of ∂F/∂x: index, cases, differential, slices, matrix in both layouts, and the program.
 
     Raises `UnsupportedError` unless x is a symbol.

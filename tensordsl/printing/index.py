@@ -169,8 +169,8 @@ class IndexPrinter:
         for factor, slots in operands:
             if not (isinstance(factor, Select) and slots[-1][0] in sliced):
                 factors += self.factors(factor, slots, named, sliced, scope)
-        sign, size = sign_and_magnitude(coefficient)
-        tree = self.product(size, factors)
+        sign, magnitude = sign_and_magnitude(coefficient)
+        tree = self.product(magnitude, factors)
         if inside and dummies:
             tree = t.SumOver(tuple(dummies), tree)
         return sign, tree

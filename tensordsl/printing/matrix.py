@@ -10,7 +10,7 @@ diag(vec(M)) on the left, between two column labels on the right. What does not 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 from tensordsl.contraction import Operand, as_operands, contract, is_zero, number_of
 from tensordsl.dims import AnySize, Size
@@ -27,7 +27,7 @@ from tensordsl.printing.names import (
     with_number,
 )
 from tensordsl.program.kernels import LETTERS
-from tensordsl.simplify import arranged
+from tensordsl.simplify import arranged, common_factors
 
 
 class Irreducible(Exception):
@@ -95,7 +95,19 @@ class MatrixPrinter:
 
     def sum(self, node: Sum) -> t.Tree:
         factored = arranged(node)
-        return self.added(ordered_terms(node)) if factored is node else self.tree(factored)
+        if factored is not node:
+            return self.tree(factored)
+        terms = ordered_terms(node)
+        if node.ndim == 2 and all(len(group) == 1 for term in terms for group in as_operands(term)[2]):
+            common, rest = common_factors(terms)  # of terms with e_k, which are not summed but written so
+            if common and all(len(places) == 2 for _, places in common):
+                left = [self.placed(factor, places) for factor, places in common]
+                return t.Product("∘", (*left, self.added(rest)))
+        return self.added(terms)
+
+    def placed(self, node: Expr, places: Sequence[int]) -> t.Tree:
+        piece = Piece(self.tree(node))
+        return piece.tree if tuple(places) == (0, 1) else transposed(piece).tree
 
     def added(self, terms: Sequence[Expr]) -> t.Tree:
         """A sum of terms, common factors of their products taken out on the left and on the right."""
@@ -385,7 +397,7 @@ def eliminate(graph: Graph, summed: Sequence[Label], degree: dict[Label, list[Ed
             edges = degree[label]
             if len(edges) != wanted:
                 continue
-            weights = [p for p in graph.weights.get(label, [])]
+            weights = list(graph.weights.get(label, []))
             if wanted == 0:
                 graph.weights.pop(label)
                 graph.scalars.append(inner_product(weights, graph.sizes[label], printer))
@@ -490,6 +502,10 @@ def transposed(piece: Piece) -> Piece:
         return Piece(t.Product(tree.operator, tuple(reversed(parts) if tree.operator == "@" else parts)))
     if isinstance(tree, t.Name) and tree.name == "I":
         return piece
+    if isinstance(tree, t.Sum) and piece.select is None:
+        return Piece(t.Sum(tuple((sign, transposed(Piece(term)).tree) for sign, term in tree.terms)))
+    if isinstance(tree, t.Number):
+        return piece
     return Piece(t.Transpose(tree), piece.select, not piece.flipped)
 
 
@@ -557,11 +573,7 @@ def strip(tree: t.Tree) -> t.Tree:
     """Take the marks off diagonal matrices, which only printing needs."""
     if isinstance(tree, t.Call) and is_diagonal(tree):
         return t.Call("diag", tuple(strip(a) for a in tree.arguments))
-    if isinstance(tree, t.Product | t.Sum | t.Call | t.Power | t.Transpose | t.Negative | t.Subscript | t.Comparison
-                  | t.Items | t.Slice):
-        values = {name: _strip(getattr(tree, name)) for name in tree.__dataclass_fields__}
-        return type(tree)(**values)
-    return tree
+    return replace(tree, **{part.name: _strip(getattr(tree, part.name)) for part in fields(tree)})
 
 
 def _strip(value: object) -> object:

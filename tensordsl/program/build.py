@@ -126,7 +126,7 @@ def _finish(lowering: Lowering, outputs: Sequence[Register | tuple[Term, ...]],
             roots.append(instruction.target.name)
     allocated = {i.target.root for i in instructions if i.target.owned}
     alive: dict[str, int] = {}
-    lines, done, peak = [], [], 0
+    lines, done, total, peak = [], [], 0, 0
     moved: dict[str, str] = {}  # roots whose storage was taken over by another register
 
     for place, instruction in enumerate(instructions):
@@ -151,11 +151,12 @@ def _finish(lowering: Lowering, outputs: Sequence[Register | tuple[Term, ...]],
                 moved[reused.root] = instruction.target.root
             else:
                 alive[instruction.target.root] = 8 * lowering.count(instruction.target.sizes)
-        peak = max(peak, sum(alive.values()))
+                total += alive[instruction.target.root]
+        peak = max(peak, total)
         gone = [name for root in dead_here for name in names_of.get(root, [])]
         for root in dead_here:
             if root not in moved:
-                alive.pop(root, None)
+                total -= alive.pop(root, 0)
         big = any(lowering.count(r.sizes) > 512 or r.ndim for r in instruction.operands)
         if gone and big:
             lines.append(f"del {', '.join(gone)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
-from tensordsl.contraction import as_operands, number_of, slice_of_slice
+from tensordsl.contraction import as_operands, is_structured, number_of, slice_of_slice
 from tensordsl.dims import AnySize, evaluate
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Primitive, Select, Sum, Symbol
 from tensordsl.graph import topological
@@ -130,14 +130,19 @@ class Lowering:
 
     def terms(self, node: Expr) -> list[Term]:
         """The value as structured terms."""
-        if isinstance(node, Sum):
-            return [term for child in node.terms for term in self.terms(child)]
+        if isinstance(node, Sum):  # a sum inside a sum is an array of its own, unless that would be nearly all zeros
+            return [term for child in node.terms
+                    for term in (self._whole(child) if isinstance(child, Sum) and not is_structured(child)
+                                 else self.terms(child))]
         if isinstance(node, Contraction):
             return [self._core(node)]
         if isinstance(node, Select):
             labels = (0,) if node.length is None else (0, 1)
             scatter: dict[Label, tuple[Select, Label | None]] = {labels[-1]: (node, None if node.length is None else 0)}
             return [Term(None, (), 1, tuple((la,) for la in labels), dict(enumerate(node.shape)), scatter)]
+        return self._whole(node)
+
+    def _whole(self, node: Expr) -> list[Term]:
         value = self.dense(node)
         kept = [p for p in range(node.ndim) if p not in value.ones]
         core = self._drop(value.register, [p in kept for p in range(node.ndim)])
@@ -240,7 +245,7 @@ class Lowering:
         gone = [la for la in sizes if la not in keep and la not in bound and la not in slicers]
         for label in gone:  # summed, but in no factor that has it as an axis: the sum multiplies by its size
             if isinstance(sizes[label], int):
-                coefficient = coefficient * sizes[label]  # type: ignore[operator]
+                coefficient = coefficient * sizes[label]
             else:
                 text = self.size(sizes[label])
                 text = text if text.isidentifier() else f"({text})"

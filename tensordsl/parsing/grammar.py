@@ -1,3 +1,6 @@
+"""The grammar of expressions, in the language of lark."""
+
+GRAMMAR = r"""
 // The grammar of expressions: the operators of Python and of mathematics, calls, index notation with an arrow.
 
 start: tensor
@@ -42,3 +45,4 @@ NAME: /[^\W\dᵀ][^\Wᵀ]*/
 STRING: /"[^"\n]*"/ | /'[^'\n]*'/
 %import common.WS
 %ignore WS
+"""
