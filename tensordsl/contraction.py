@@ -57,6 +57,12 @@ def tidy_number(value: Number) -> Number:
     return value
 
 
+def is_flat(node: Expr) -> bool:
+    """Whether a node is a sum without a sum in it. What looks into the terms of a sum stops there, so that a long
+    chain of additions, which is a sum of sums, stays linear."""
+    return isinstance(node, Sum) and not any(isinstance(term, Sum) for term in node.terms)
+
+
 def is_structured(node: Expr) -> bool:
     """Whether an output label of `node` repeats: most of its entries are then zero by structure.
 
@@ -64,7 +70,7 @@ def is_structured(node: Expr) -> bool:
     """
     if isinstance(node, Contraction):
         return repeats(node.output) or _scatters(node)
-    if isinstance(node, Sum):
+    if isinstance(node, Sum) and is_flat(node):
         deltas = [is_structured(term) for term in node.terms]
         return any(deltas) and all(delta or any(is_repeated(term, axis) for axis in range(node.ndim))
                                    for delta, term in zip(deltas, node.terms, strict=True))
@@ -80,7 +86,7 @@ def _scatters(node: Contraction) -> bool:
 def is_repeated(node: Expr, axis: int) -> bool:
     """Whether the entries of `node` are the same all along an axis by structure."""
     if isinstance(node, Sum):
-        return all(is_repeated(term, axis) for term in node.terms)
+        return is_flat(node) and all(is_repeated(term, axis) for term in node.terms)
     if not isinstance(node, Contraction) or len(node.output[axis]) != 1:
         return False
     label = node.output[axis][0]
@@ -285,7 +291,7 @@ def _canonical(coefficient: Number, operands: Sequence[Operand], output: Groups,
             and all(len(group) == (size != 1) for group, size in zip(output, nodes[0].shape, strict=True))):
         if coefficient == 1:
             return nodes[0]
-        if _is_short(nodes[0]):
+        if is_flat(nodes[0]):
             return scale(coefficient, nodes[0])
 
     keys = [(node.order, tuple(map(len, slots))) for node, slots in zip(nodes, all_slots, strict=True)]
@@ -331,16 +337,11 @@ def with_coefficient(node: Contraction, coefficient: Number) -> Expr:
     return Contraction(coefficient, node.factors, node.slots, node.output, node.sizes, node.shape)
 
 
-def _is_short(node: Expr) -> bool:
-    """Whether a node is a sum that a number is multiplied into: one without a sum in it, so that chains stay linear."""
-    return isinstance(node, Sum) and not any(isinstance(term, Sum) for term in node.terms)
-
-
 def scale(factor: Number, node: Expr) -> Expr:
     """`factor * node`."""
     if factor == 1:
         return node
-    if isinstance(node, Sum) and _is_short(node):
+    if isinstance(node, Sum) and is_flat(node):
         return add_terms([scale(factor, term) for term in node.terms], node.shape)
     if isinstance(node, Contraction):
         return with_coefficient(node, factor * node.coefficient)

@@ -47,7 +47,7 @@ class Size:
         return self + other
 
     def __neg__(self) -> AnySize:
-        return self * -1
+        return _collect([(monomial, -coefficient) for monomial, coefficient in self.terms])
 
     def __sub__(self, other: Any) -> Any:
         if not isinstance(other, int | Size):

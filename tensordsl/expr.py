@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 import numpy as np
@@ -54,7 +54,7 @@ class Liftable:
 
 def _binary(name: str, a: object, b: object) -> Expr:
     if isinstance(a, Liftable) or isinstance(b, Liftable):
-        return NotImplemented
+        return cast(Expr, NotImplemented)  # Python then asks the other operand
     return _expr(name, a, b)
 
 

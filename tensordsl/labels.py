@@ -152,7 +152,7 @@ def canonical_order(
                 signature = (rank, tuple(colour[label] for label in labels))
                 for slot, label in enumerate(labels):
                     seen[label].append((signature, slot))
-            described = {label: (colour[label], tuple(sorted(seen[label]))) for label in colour}  # type: ignore[type-var]
+            described = {label: (colour[label], tuple(sorted(seen[label]))) for label in colour}
             order = {key: rank for rank, key in enumerate(sorted(set(described.values())))}
             colour = {label: order[described[label]] for label in colour}
             if len(order) == classes:

@@ -112,9 +112,11 @@ abs_: Callable[..., Expr] = function("abs", "np.abs({0})", lambda y, x: sign(x),
                 about="The absolute value: out[i] = |x[i]|.")
 sign: Callable[..., Expr] = function("sign", "np.sign({0})", lambda y, x: (None,), ufunc="np.sign", sample=((0.5, 2.0),), same=(np.sign,),
                 source="0 for x ≠ 0, and 0 is taken at 0", about="The sign: -1, 0 or 1.")
-_power: Callable[..., Expr] = function("power", "np.power({0}, {1})",
-                  lambda y, a, b: (multiply_all([b, power(a, b - 1)]), None if number_of(b) is not None
-                                   else multiply_all([y, log(a)])),
+def _power_rule(y: Expr, a: Expr, b: Expr) -> tuple[Expr | None, ...]:
+    return multiply_all([b, power(a, b - 1)]), None if number_of(b) is not None else multiply_all([y, log(a)])
+
+
+_power: Callable[..., Expr] = function("power", "np.power({0}, {1})", _power_rule,
                   sample=((0.5, 2.0), (-1.5, 2.5)), domain="positive bases; any base where the exponent is whole",
                   ufunc="np.power", operations=20, latex=r"\operatorname{power}",
                   source="d(aᵇ) = b aᵇ⁻¹ da + aᵇ log(a) db, DLMF 4.7.5", about="The power: out[i] = a[i] ** b[i].")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -230,7 +230,7 @@ def sum_(a: object, axis: Any = None, keepdims: bool = False, over: Any = None) 
     In index notation, `over` names the indices to sum over: `td.sum(A[i, j] * x[j], over=j)`.
     """
     if over is not None:
-        return _over(a, over)
+        return cast(Expr, _over(a, over))  # indexed, as its argument is
     node = as_expr(a)
     axes = axis_numbers(axis, node, "sum")
     output: list[Group] = [() if p in axes else (p,) for p in range(node.ndim) if keepdims or p not in axes]

@@ -11,7 +11,7 @@ from tensordsl.contraction import add_terms, contract, scale
 from tensordsl.dims import AnySize, Shape, Size
 from tensordsl.errors import ShapeError, UnsupportedError, show_shape
 from tensordsl.expr import Expr, Select, brief, operation, operations
-from tensordsl.functions.convert import as_expr, check_position, mismatch
+from tensordsl.functions.convert import as_expr, check_position, mismatch, plain
 from tensordsl.functions.record import public
 from tensordsl.labels import Group, Groups, singles
 

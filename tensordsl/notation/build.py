@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -124,8 +124,9 @@ class Builder:
                 return self.subscript(base, keys)
             case t.Arrow(body, axes):
                 return self.arrow(body, axes)
-            case t.SumOver(indices, body):
-                return as_indexed(self.operand(body)).sum_over([Index(name) for name in indices])
+            case t.SumOver(over, body):
+                whole = self.sized(as_indexed(self.operand(body)), [over])
+                return whole.sum_over([Index(name) for name in over.indices])
             case t.Items():
                 return self.items(tree)
             case t.Text(value):
@@ -372,18 +373,21 @@ class Builder:
         return index, start, step
 
     def arrow(self, body: t.Tree, axes: tuple[t.Axis, ...]) -> Expr:
-        value = as_indexed(self.operand(body))
-        terms = list(value.terms)
         names: list[Any] = []
         for axis in axes:
-            for name, size in zip(axis.indices, axis.sizes, strict=True):
-                if size is not None:  # an index that no tensor may show is one more factor of ones in every term
-                    extent = self.number(size)
-                    here = Indexed([Term(ones(extent), (Index(name),))])
-                    terms = [(Indexed([term]) * here).whole() for term in terms]
             indices = tuple(Index(name) for name in axis.indices)
             names.append(indices if axis.grouped else indices[0])
-        return Indexed(terms).tensor(*names)
+        return self.sized(as_indexed(self.operand(body)), axes).tensor(*names)
+
+    def sized(self, value: Indexed, axes: Sequence[t.Axis]) -> Indexed:
+        """The terms with the indices that are written with a size: each is one more factor of ones in every term."""
+        terms = list(value.terms)
+        for axis in axes:
+            for name, size in zip(axis.indices, axis.sizes, strict=True):
+                if size is not None:
+                    here = Indexed([Term(ones(self.number(size)), (Index(name),))])
+                    terms = [(Indexed([term]) * here).whole() for term in terms]
+        return Indexed(terms)
 
 
 class MatrixBuilder(Builder):

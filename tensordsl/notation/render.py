@@ -90,8 +90,8 @@ class Plain(Renderer):
                 return f"{self.at(base, POSTFIX)}[{','.join(self.key(key) for key in keys)}]", POSTFIX
             case t.Arrow(body, axes):
                 return f"{self.at(body, 0)} -> [{','.join(self.axis(axis) for axis in axes)}]", 0
-            case t.SumOver(indices, body):
-                return f"sum[{','.join(indices)}]({self.at(body, 0)})", ATOM
+            case t.SumOver(over, body):
+                return f"sum[{self.axis(over)}]({self.at(body, 0)})", ATOM
         raise UnsupportedError(f"There is no text for a {type(tree).__name__}.")
 
     def number(self, value: object) -> tuple[str, int]:
@@ -134,7 +134,7 @@ class Plain(Renderer):
     def axis(self, axis: t.Axis) -> str:
         parts = [name if size is None else f"{name}:{self.at(size, 0)}"
                  for name, size in zip(axis.indices, axis.sizes, strict=True)]
-        return f"({','.join(parts)})" if axis.grouped else parts[0]
+        return f"({','.join(parts)})" if axis.grouped else ",".join(parts)
 
 
 def _has_matrix_product(tree: t.Tree) -> bool:
@@ -208,8 +208,8 @@ class Latex(Renderer):
             case t.Arrow(body, axes):
                 names = [self.axis(axis) for axis in axes]
                 return rf"\left[{self.at(body, 0)}\right]_{{{', '.join(names)}}}", ATOM
-            case t.SumOver(indices, body):
-                return rf"\sum_{{{', '.join(self.name(i) for i in indices)}}} {self.at(body, PRODUCT)}", PRODUCT
+            case t.SumOver(over, body):
+                return rf"\sum_{{{self.axis(over)}}} {self.at(body, PRODUCT)}", PRODUCT
         raise UnsupportedError(f"There is no LaTeX for a {type(tree).__name__}.")
 
     def number(self, value: object) -> tuple[str, int]:
@@ -257,4 +257,4 @@ class Latex(Renderer):
 
     def axis(self, axis: t.Axis) -> str:
         names = [self.name(name) for name in axis.indices]
-        return f"({', '.join(names)})" if axis.grouped else names[0]
+        return f"({', '.join(names)})" if axis.grouped else ", ".join(names)

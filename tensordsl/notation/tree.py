@@ -114,9 +114,9 @@ class Arrow(Tree):
 
 @dataclass(frozen=True)
 class SumOver(Tree):
-    """`sum[j](body)`."""
+    """`sum[j](body)`; an index has its size where no tensor shows it, `sum[j:k](body)`."""
 
-    indices: tuple[str, ...]
+    over: Axis
     body: Tree
 
 

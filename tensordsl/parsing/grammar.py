@@ -7,7 +7,7 @@ start: tensor
 ?tensor: comparison
        | comparison "->" "[" [axis ("," axis)*] "]"        -> arrow
 axis: index                                                 -> single
-    | "(" index ("," index)* ","? ")"                       -> group
+    | "(" [index ("," index)* ","?] ")"                     -> group
 index: NAME [":" sum]
 
 ?comparison: sum
@@ -25,7 +25,7 @@ sum: product (SIGN product)*
      | NAME                                                 -> name
      | STRING                                               -> text
      | FUNCTION [argument ("," argument)* ","?] ")"         -> call
-     | "sum" "[" NAME ("," NAME)* "]" "(" sum ")"           -> sum_over
+     | "sum" "[" index ("," index)* "]" "(" sum ")"         -> sum_over
      | "(" tensor_inside ")"
      | "(" sum "," [sum ("," sum)* ","?] ")"                -> tuple
      | "[" [sum ("," sum)* ","?] "]"                        -> list

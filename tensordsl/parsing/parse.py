@@ -143,7 +143,8 @@ class _Convert:
         return t.Axis((items[0][0],), (items[0][1],), False)
 
     def make_group(self, items: list[Any]) -> Any:
-        return t.Axis(tuple(i[0] for i in items), tuple(i[1] for i in items), True)
+        indices = [item for item in items if item is not None]
+        return t.Axis(tuple(i[0] for i in indices), tuple(i[1] for i in indices), True)
 
     def make_compare(self, items: list[Any]) -> Any:
         return t.Comparison(str(items[1]), items[0], items[2])
@@ -219,7 +220,7 @@ class _Convert:
         return items[0]
 
     def make_sum_over(self, items: list[Any]) -> Any:
-        return t.SumOver(tuple(str(name) for name in items[:-1]), items[-1])
+        return t.SumOver(t.Axis(tuple(i[0] for i in items[:-1]), tuple(i[1] for i in items[:-1]), False), items[-1])
 
     def make_tuple(self, items: list[Any]) -> Any:
         return t.Items(tuple(item for item in items if item is not None), True)

@@ -5,7 +5,8 @@ What the arrow does not name is summed over its term; a sum inside a function or
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 
 from tensordsl.contraction import Operand, as_operands, is_zero, number_of, split_coefficient
 from tensordsl.dims import AnySize
@@ -51,8 +52,11 @@ def name_axes(node: Expr, fresh: Iterator[str]) -> list[Names]:
 def arrow_axes(body: t.Tree, axes: Sequence[Names], sizes: Mapping[str, AnySize]) -> tuple[t.Axis, ...]:
     """The axes after the arrow; an index that no tensor shows carries its size."""
     known = shown_indices(body)
-    return tuple(t.Axis(names, tuple(None if name in known else size_tree(sizes[name]) for name in names),
-                        len(names) != 1) for names in axes)
+    return tuple(sized_axis(names, known, sizes) for names in axes)
+
+
+def sized_axis(names: Sequence[str], known: Set[str], sizes: Mapping[str, AnySize]) -> t.Axis:
+    return t.Axis(tuple(names), tuple(None if name in known else size_tree(sizes[name]) for name in names), len(names) != 1)
 
 
 def name_sizes(node: Expr, axes: Sequence[Names]) -> dict[str, AnySize]:
@@ -171,8 +175,9 @@ class IndexPrinter:
                 factors += self.factors(factor, slots, named, sliced, scope)
         sign, magnitude = sign_and_magnitude(coefficient)
         tree = self.product(magnitude, factors)
-        if inside and dummies:
-            tree = t.SumOver(tuple(dummies), tree)
+        known = shown_indices(tree)
+        if dummies and (inside or not known.issuperset(dummies)):
+            tree = t.SumOver(replace(sized_axis(dummies, known, self.sizes), grouped=False), tree)
         return sign, tree
 
     def factors(self, node: Expr, slots: Groups, named: dict[Label, Names],
