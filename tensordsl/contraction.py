@@ -16,7 +16,7 @@ from tensordsl.expr import Constant, Contraction, Expr, Number, Select, Sum
 from tensordsl.labels import Groups, Label, Unifier, canonical_order, flat, fuse, is_plain, rename, repeats, singles
 
 JOIN_LIMIT = 12  # factors up to which contractions are joined: far beyond what is read, far below what is slow
-FLATTEN_LIMIT = 24  # terms up to which sums are flattened, so that a long chain of additions stays linear
+FLATTEN_LIMIT = 8  # terms up to which sums are flattened, so that a long chain of additions stays linear
 
 
 class Operand(NamedTuple):

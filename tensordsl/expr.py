@@ -75,7 +75,7 @@ class Expr:
     True
     """
 
-    __slots__ = ("__weakref__", "children", "depth", "digest", "shape", "symbols")
+    __slots__ = ("__weakref__", "children", "depth", "digest", "extent", "shape", "symbols")
     __array_priority__ = 1000.0
     rank: ClassVar[int] = 0  # the order of kinds, for sorting
 
@@ -84,6 +84,7 @@ class Expr:
     symbols: frozenset[Symbol]
     digest: str
     depth: int
+    extent: int  # the nodes of its text, where what is shared is written again
 
     def _settle(self, shape: Shape, children: tuple[Expr, ...], *identity: object) -> None:
         self.shape = shape
@@ -96,6 +97,7 @@ class Expr:
                 symbols = child.symbols if symbols <= child.symbols else symbols | child.symbols
         self.symbols = symbols
         self.depth = 1 + max((child.depth for child in children), default=0)
+        self.extent = 1 + sum(child.extent for child in children)
 
     @property
     def order(self) -> tuple[int, str, str]:
@@ -447,8 +449,8 @@ class Primitive(Expr):
 
 def brief(node: Expr, width: int = 48) -> str:
     """The text of an expression for a message: short, and never an error of its own."""
-    if node.depth > 30 or "to_string" not in operations:
-        return f"an expression {node.depth} operations deep"
+    if node.depth > 30 or node.extent > 300 or "to_string" not in operations:
+        return f"an expression of shape {show_shape(node.shape)}, {node.depth} operations deep"
     try:
         text = str(node)
     except TensorDSLError:

@@ -85,7 +85,7 @@ def bind(expressions: Sequence[Expr], symbols: Sequence[Symbol], parameters: Seq
     sizes = bind_sizes(pairs, known)
     lost = [name for name in parameters if name not in sizes]
     if lost:
-        sizes = bind_sizes(_from_lost(given, symbols, shapes_of_keys), sizes)
+        sizes = bind_sizes(_from_lost(given, symbols, shapes_of_keys, set(lost)), sizes)
     still = [name for name in parameters if name not in sizes]
     if still:
         raise BindError(f"No array fixes the size {', '.join(still)} of {brief(expressions[0])}, whose shape is "
@@ -100,7 +100,7 @@ def _whole(name: str, value: Any) -> int:
 
 
 def _from_lost(given: Mapping[str, Any], symbols: Sequence[Symbol], keys: Sequence[tuple[Symbol, Any]],
-               ) -> list[tuple[AnySize, int, str]]:
+               lost: set[str]) -> list[tuple[AnySize, int, str]]:
     """Sizes from the data of symbols that the expression has lost, as a Hessian may have lost its x."""
     here = {s.name for s in symbols}
     pairs: list[tuple[AnySize, int, str]] = []
@@ -109,7 +109,7 @@ def _from_lost(given: Mapping[str, Any], symbols: Sequence[Symbol], keys: Sequen
         if name in here or not hasattr(value, "shape"):
             continue
         candidates = [by_symbol[name]] if name in by_symbol else list(declared.get(name, ()))
-        fitting = [s for s in candidates if s.ndim == len(value.shape)]
+        fitting = [s for s in candidates if s.ndim == len(value.shape) and lost & {d.name for d in s.dims}]
         if len(fitting) == 1:
             pairs += [(size, actual, f"axis {place} of {name}")
                       for place, (size, actual) in enumerate(zip(fitting[0].shape, value.shape, strict=True))]

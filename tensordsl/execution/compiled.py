@@ -32,12 +32,8 @@ class CompiledFunction:
         self._symbols = needed_symbols(self.expressions)
         self._names = tuple(symbol.name for symbol in self._symbols)
         self._ready: dict[object, Callable[..., Any]] = {}
-        self._parameters = self._find_parameters()
-
-    def _find_parameters(self) -> tuple[str, ...]:
-        return build(self.expressions, {}).parameters if self.output == "dense" else tuple(
-            sorted(dimensions(self.expressions)
-                   - {str(size) for symbol in self._symbols for size in symbol.shape}))
+        shown = {str(size) for symbol in self._symbols for size in symbol.shape}
+        self._parameters = tuple(sorted(dimensions(self.expressions) - shown))  # to be given by name, or solved for
 
     def __repr__(self) -> str:
         return f"<compiled {', '.join(brief(e) for e in self.expressions)} ({self.output}) of {', '.join(self._names)}>"

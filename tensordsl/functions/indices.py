@@ -118,12 +118,20 @@ class Indexed(Liftable):
                         {numbers[n]: sizes[n] for n in names})
 
     def sum_over(self, over: Any) -> Indexed:
-        """The sum over some indices, where it must be written: inside a function."""
+        """The sum over some indices of all terms together, where it must be written: inside a function."""
         gone = set(over) if isinstance(over, tuple | list) else {over}
+        sizes = self.sizes()
+        for name in gone:
+            if name not in sizes:
+                raise ShapeError(f"The index {name} of a sum stands in no term of it; known are "
+                                 f"{', '.join(n.name for n in sizes) or 'none'}.")
+        numbers = {name: place for place, name in enumerate(sizes)}
         summed = []
         for node, own in self.terms:
             here = tuple(n for n in own if n not in gone)
-            summed.append(Term(Indexed([Term(node, own)]).tensor(*here), here))
+            live = {numbers[n]: sizes[n] for n in {*own, *gone}}
+            slots = singles(numbers[n] for n in own)
+            summed.append(Term(contract(1, [(node, slots)], singles(numbers[n] for n in here), live), here))
         return Indexed(summed)
 
     def lift(self, function: Callable[..., Expr], arguments: tuple[Any, ...]) -> Indexed:

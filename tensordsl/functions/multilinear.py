@@ -268,7 +268,8 @@ def einsum(subscripts: str, *operands: object, **sizes: AnySize) -> Expr:
     if not isinstance(subscripts, str):
         raise UnsupportedError(f"{where}: the first argument must be the subscripts, a text such as 'ij,j->i'.")
     before, arrow, after = text.partition("->")
-    terms = [axes_of_subscripts(term, text, where) for term in before.split(",")]
+    pieces = before.split(",") if before or nodes else []
+    terms = [axes_of_subscripts(piece, text, where) for piece in pieces]
     if len(terms) != len(nodes):
         raise ShapeError(f"{where} names {len(terms)} operands, but {len(nodes)} were given.\n"
                          f"{mark(text, 0, len(before))}\nSeparate the letters of operands by commas.")
@@ -280,7 +281,7 @@ def einsum(subscripts: str, *operands: object, **sizes: AnySize) -> Expr:
 
     pairs: list[Operand] = []
     place = 0
-    for term, node, piece in zip(terms, nodes, before.split(","), strict=True):
+    for term, node, piece in zip(terms, nodes, pieces, strict=True):
         if len(term) != node.ndim:
             raise ShapeError(f"{where}: {piece!r} names {len(term)} axes, but {brief(node)} has shape "
                              f"{show_shape(node.shape)}.\n{mark(text, place, place + max(1, len(piece)))}\n"

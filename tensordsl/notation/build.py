@@ -353,21 +353,19 @@ class Builder:
         return Indexed([Term(Select(size, start, step, self.unknown()), (name, first))])
 
     def affine(self, key: t.Tree) -> tuple[Index | None, AnySize, int]:
-        """An index with its offset and step: 2*r + 1 is (r, 1, 2)."""
+        """An index with its offset and step: 2*r + 1 is (r, 1, 2). Beside other terms, the name of a size is that size."""
+        if isinstance(key, t.Name):
+            return Index(key.name), 0, 1
         index, start, step = None, 0, 1
         for sign, term in key.terms if isinstance(key, t.Sum) else ((1, key),):
-            factors = term.factors if isinstance(term, t.Product) else (term,)
             if isinstance(term, t.Negative):
-                sign, factors = -sign, (term.operand,)
-            names = [f for f in factors if (isinstance(f, t.Name) and f.name not in self.dims) or
-                     (isinstance(f, t.Name) and len(factors) == 1 and index is None and start == 0)]
+                sign, term = -sign, term.operand
+            factors = term.factors if isinstance(term, t.Product) and term.operator == "*" else (term,)
+            names = [f.name for f in factors if isinstance(f, t.Name) and f.name not in self.dims]
             if names and index is None:
-                index = Index(names[0].name)
-                others = [self.number(f) for f in factors if f is not names[0]]
-                scale: Any = sign
-                for other in others:
-                    scale = scale * other
-                step = scale
+                index, step = Index(names[0]), sign
+                for factor in factors:
+                    step = step if factor == t.Name(names[0]) else step * self.number(factor)
             else:
                 start = start + self.number(term) * sign
         return index, start, step
@@ -411,6 +409,8 @@ class MatrixBuilder(Builder):
             return identity(self.unknown())
         if name == "K":
             return m.commutation(self.unknown(), self.unknown())
+        if name.startswith("e_") and name[2:].isidentifier():
+            return basis(self.unknown(), Dim(name[2:]))
         return None
 
     def product(self, operator: str, a: Any, b: Any) -> Any:

@@ -224,28 +224,30 @@ class Latex(Renderer):
         return text, ATOM if value >= 0 else NEGATIVE  # type: ignore[operator]
 
     def call(self, function: str, arguments: tuple[t.Tree, ...], options: tuple[tuple[str, t.Tree], ...]) -> tuple[str, int]:
-        first = self.at(arguments[0], 0) if arguments else ""
-        if function == "sqrt":
-            return rf"\sqrt{{{first}}}", POSTFIX
-        if function == "abs":
-            return rf"\left|{first}\right|", ATOM
-        if function == "norm":
-            return rf"\left\|{first}\right\|", ATOM
         if function == "inv":
             return rf"{self.at(arguments[0], ATOM)}^{{-1}}", POSTFIX
-        if function in ("I", "K", "identity", "commutation"):
-            letter = "I" if function in ("I", "identity") else "K"
-            return f"{letter}_{{{', '.join(self.at(a, 0) for a in arguments)}}}", POSTFIX
-        if function == "ones":
-            return rf"\mathbf{{1}}_{{{', '.join(self.at(a, 0) for a in arguments)}}}", POSTFIX
-        if function == "zeros":
-            return rf"0_{{{', '.join(self.at(a, 0) for a in arguments)}}}", POSTFIX
-        if function == "basis":
-            return f"e_{{{self.at(arguments[1], 0)}}}", POSTFIX
+        shown = [self.at(argument, 0) for argument in arguments]
+        inner = ", ".join([*shown, *(rf"{k}={self.at(v, 0)}" for k, v in options)])
+        match function:
+            case "sqrt":
+                return rf"\sqrt{{{inner}}}", POSTFIX
+            case "abs":
+                return rf"\left|{inner}\right|", ATOM
+            case "norm":
+                return rf"\left\|{inner}\right\|", ATOM
+            case "I" | "identity":
+                return f"I_{{{inner}}}", POSTFIX
+            case "K" | "commutation":
+                return f"K_{{{inner}}}", POSTFIX
+            case "ones":
+                return rf"\mathbf{{1}}_{{{inner}}}", POSTFIX
+            case "zeros":
+                return f"0_{{{inner}}}", POSTFIX
+            case "basis":
+                return f"e_{{{shown[1]}}}", POSTFIX
         record = elementwise_records.get(function) or primitive_records.get(function)
-        head = self.CALLS.get(function) or (record.latex if record else rf"\operatorname{{{function}}}".replace("_", r"\_"))
-        inner = ", ".join([self.at(a, 0) for a in arguments] + [rf"{k}={self.at(v, 0)}" for k, v in options])
-        return rf"{head}\left({inner}\right)", ATOM
+        named = record.latex if record else rf"\operatorname{{{function}}}".replace("_", r"\_")
+        return rf"{self.CALLS.get(function, named)}\left({inner}\right)", ATOM
 
     def key(self, key: t.Tree) -> str:
         if isinstance(key, t.Slice):

@@ -53,11 +53,10 @@ def finer(a: Partition, b: Partition) -> bool:
 
 def cases(node: Expr) -> list[Case]:
     """The cases, the most coincidences first; entries in none of them are zero."""
-    axes = name_axes(node, index_names())
+    axes = name_axes(node, index_names(node))
     names = [name for axis in axes for name in axis]
     sizes = name_sizes(node, axes)
-    printer = IndexPrinter()
-    printer.sizes.update(sizes)
+    printer = IndexPrinter(node, axes)
     groups: Groups = regions(axes)
     live = {place: sizes[name] for place, name in enumerate(names)}
     whole: list[tuple[Expr, Partition]] = []
@@ -135,7 +134,7 @@ def cases_text(node: Expr, style: str) -> str:
     everywhere = any(not c.equal and not c.different for c in found)
     open_case = any(not c.equal for c in found)
     if not node.ndim or (everywhere and len(rows) == 1):
-        names = [name for axis in name_axes(node, index_names()) for name in axis]
+        names = [name for axis in name_axes(node, index_names(node)) for name in axis]
         body = rows[0][0] if rows else "0"
         if style == "latex":
             return body if not names else rf"{body} \quad \text{{for all }} {', '.join(names)}"

@@ -22,6 +22,8 @@ from tensordsl.printing.names import index_names
 from tensordsl.program.plan import plan
 
 LATEX_TEXT = {"_": r"\_", "&": r"\&", "#": r"\#", "%": r"\%", "─": "-"}
+DEEPEST = 100
+LONGEST = 20_000
 FORMS = ("index", "cases", "slices", "matrix", "einsum")
 
 
@@ -38,7 +40,11 @@ def to_latex(e: Expr, form: str = "index", kept: int | None = None) -> str:
 
 
 def show(e: Expr, form: str, style: str, kept: int | None = None) -> str:
-    """The expression in a form and a style."""
+    """The expression in a form and a style; `UnsupportedError` for one too deep or too long to be read as a text."""
+    if form != "einsum" and (e.depth > DEEPEST or e.extent > LONGEST):
+        raise UnsupportedError(f"The expression is {e.depth} operations deep, and its text would name {e.extent} of them: "
+                               f"texts go to a depth of {DEEPEST} and to {LONGEST} operations. Print its parts, or the "
+                               "program that computes it with to_string('einsum') or to_python().")
     if form == "index":
         return render(index_tree(e), style)
     if form == "cases":
@@ -55,7 +61,7 @@ def show(e: Expr, form: str, style: str, kept: int | None = None) -> str:
 def matrix_form(e: Expr) -> t.Tree:
     """The matrix form, with the sizes of identities where the text alone does not say them."""
     tree = matrix_tree(e)
-    if not any(isinstance(part, t.Name) and part.name in ("I", "K") for part in walk(tree)):
+    if not any(isinstance(part, t.Name) and (part.name in ("I", "K") or part.name.startswith("e_")) for part in walk(tree)):
         return tree
     try:
         found = build(tree, {s.name: s for s in e.symbols}, "matrix")
@@ -77,7 +83,7 @@ def sliced(e: Expr, kept: int | None) -> tuple[Expr, list[str]]:
         kept = 2 if e.ndim > 2 else max(e.ndim - 1, 0)
     if not 0 <= kept <= e.ndim:
         raise ShapeError(f"kept={kept} axes cannot be kept of {e.ndim}.")
-    names = index_names()
+    names = index_names(e)
     taken = [next(names) for _ in range(e.ndim)]
     operands: list[tuple[Expr, Groups]] = [(e, plain(e))]
     for axis in range(kept, e.ndim):

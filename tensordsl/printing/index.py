@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from tensordsl.contraction import Operand, as_operands, is_zero, number_of, split_coefficient
-from tensordsl.dims import AnySize
+from tensordsl.dims import AnySize, Size
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Primitive, Select, Sum, Symbol
 from tensordsl.labels import Groups, Label, flat, is_plain
 from tensordsl.notation import tree as t
@@ -32,9 +32,8 @@ Factor = tuple[int, t.Tree, bool]  # its place in the product, its tree, whether
 
 def index_tree(node: Expr) -> t.Tree:
     """The tree of the index form; no arrow for a scalar."""
-    axes = name_axes(node, index_names())
-    printer = IndexPrinter()
-    printer.sizes.update(name_sizes(node, axes))
+    axes = name_axes(node, index_names(node))
+    printer = IndexPrinter(node, axes)
     body = printer.body(node, axes, frozenset(name for names in axes for name in names))
     return body if node.ndim == 0 else t.Arrow(body, arrow_axes(body, axes, printer.sizes))
 
@@ -98,11 +97,16 @@ def shown_indices(tree: t.Tree) -> set[str]:
 
 
 class IndexPrinter:
-    def __init__(self) -> None:
-        self.sizes: dict[str, AnySize] = {}
+    """Prints the parts of `root`, whose axes have the names `axes`."""
+
+    def __init__(self, root: Expr, axes: Sequence[Names]) -> None:
+        self.root = root
+        self.sizes = name_sizes(root, axes)
+        self.known = {name for symbol in root.symbols for size in symbol.shape if isinstance(size, Size)
+                      for name in size.names}
 
     def dummy(self, size: AnySize, scope: Scope) -> tuple[str, Scope]:
-        name = next(name for name in index_names() if name not in scope)
+        name = next(name for name in index_names(self.root) if name not in scope)
         self.sizes[name] = size
         return name, scope | {name}
 
@@ -164,7 +168,7 @@ class IndexPrinter:
         for label, size in sizes.items():
             if label in named or label in sliced:
                 continue
-            if label in bound:
+            if label in bound or not self.shows(size):
                 name, scope = self.dummy(size, scope)
                 named[label] = (name,)
                 dummies.append(name)
@@ -176,9 +180,13 @@ class IndexPrinter:
         sign, magnitude = sign_and_magnitude(coefficient)
         tree = self.product(magnitude, factors)
         known = shown_indices(tree)
-        if dummies and (inside or not known.issuperset(dummies)):
+        if dummies and (inside or isinstance(tree, t.Sum) or not known.issuperset(dummies)):
             tree = t.SumOver(replace(sized_axis(dummies, known, self.sizes), grouped=False), tree)
         return sign, tree
+
+    def shows(self, size: AnySize) -> bool:
+        """Whether a size can be written as a number: a reader knows the sizes that the symbols have."""
+        return isinstance(size, int) or size.names <= self.known
 
     def factors(self, node: Expr, slots: Groups, named: dict[Label, Names],
                 sliced: dict[Label, tuple[Select, Label | None]], scope: Scope) -> list[Factor]:

@@ -65,9 +65,10 @@ class Graph:
 class MatrixPrinter:
     """Prints matrices, vectors as columns, scalars. `sized` writes the size of every identity."""
 
-    def __init__(self, sized: bool, taken: frozenset[str]) -> None:
+    def __init__(self, sized: bool, symbols: frozenset[Symbol]) -> None:
         self.sized = sized
-        self.taken = taken  # names of symbols, which special names must not be
+        self.taken = {symbol.name for symbol in symbols}  # special names must not be these
+        self.dims = {name for symbol in symbols for size in symbol.shape if isinstance(size, Size) for name in size.names}
 
     # --- nodes ----------------------------------------------------------------------------------------------------
 
@@ -184,12 +185,10 @@ class MatrixPrinter:
             labels = flat(slots)
             if len(labels) > 2 or (len(labels) == 2 and factor.ndim == 2 and any(len(g) != 1 for g in slots)):
                 raise Irreducible
-            if isinstance(factor, Select) and factor.length is None:
+            if isinstance(factor, Select) and factor.length is None and len(labels) == 1:
                 graph.weights.setdefault(labels[0], []).append(Piece(self.basis(factor), select=factor))
                 continue
-            piece = Piece(self.tree(factor))
-            if isinstance(factor, Select):
-                piece = Piece(self.selection(factor), select=factor)
+            piece = Piece(self.tree(factor), select=factor if isinstance(factor, Select) and factor.ndim == 2 else None)
             if factor.ndim > 2 or (len(labels) < factor.ndim and factor.ndim == 2 and len(labels) == 0):
                 raise Irreducible
             if not labels:
@@ -209,7 +208,7 @@ class MatrixPrinter:
                 graph.edges.append(Edge(labels[0], labels[1], piece))
         for label, size in graph.sizes.items():
             if label not in bound and label not in graph.kept:
-                graph.scalars.append(size_tree(size))
+                graph.scalars.append(self.length(size))
         return graph
 
     def kronecker(self, graph: Graph, rows: Group, columns: Group, ndim: int) -> t.Tree | None:
@@ -340,6 +339,11 @@ class MatrixPrinter:
             return t.Call("commutation", sizes)
         return t.Call("K", sizes) if self.sized else t.Name("K")
 
+    def length(self, size: AnySize) -> t.Tree:
+        """A size as a number: by its name if a symbol has it, for a reader knows no other."""
+        known = isinstance(size, int) or size.names <= self.dims
+        return size_tree(size) if known else t.Call("sum", (self.ones(size),))
+
     def ones(self, size: AnySize) -> t.Tree:
         return t.Call("ones", (size_tree(size),))
 
@@ -350,8 +354,9 @@ class MatrixPrinter:
         return t.Subscript(name, (cut, t.Slice(None, None, None)))
 
     def basis(self, node: Select) -> t.Tree:
-        if isinstance(node.start, Size):
-            return t.Name(f"e_{node.start}")
+        name = f"e_{node.start}"
+        if isinstance(node.start, Size) and name.isidentifier() and name not in self.taken and not self.sized:
+            return t.Name(name)
         return t.Call("basis", (size_tree(node.size), size_tree(node.start)))
 
     # --- fallback -------------------------------------------------------------------------------------------------
@@ -371,7 +376,7 @@ class MatrixPrinter:
         gone = [la for la in range(len(node.sizes)) if la not in names]
         tree: t.Tree = t.Call("einsum", (t.Text(f"{left}->{right}"), *(self.tree(f) for f in node.factors)), options)
         for label in gone:
-            tree = t.Product("*", (size_tree(node.sizes[label]), tree))
+            tree = t.Product("*", (self.length(node.sizes[label]), tree))
         return tree
 
 
@@ -586,6 +591,5 @@ def _strip(value: object) -> object:
 
 def matrix_tree(node: Expr, sized: bool = False) -> t.Tree:
     """The tree of the matrix form."""
-    taken = frozenset(s.name for s in node.symbols)
-    return strip(MatrixPrinter(sized, taken).tree(node))
+    return strip(MatrixPrinter(sized, node.symbols).tree(node))
 

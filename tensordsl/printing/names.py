@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import count
 
 from tensordsl.contraction import as_operands, split_coefficient
-from tensordsl.dims import AnySize
+from tensordsl.dims import AnySize, Size
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Primitive, Select, Sum, Symbol
+from tensordsl.graph import topological
 from tensordsl.labels import flat
 from tensordsl.notation import tree as t
 
@@ -15,13 +17,13 @@ LETTERS = "ijklmnpqrstuvwabcdefgh"
 SHOWN = 64  # entries of a constant that are written out
 
 
-def index_names() -> Iterator[str]:
-    """i, j, k, ..., then i1, j1, ..."""
-    yield from LETTERS
-    number = 1
-    while True:
-        yield from (f"{letter}{number}" for letter in LETTERS)
-        number += 1
+def index_names(node: Expr) -> Iterator[str]:
+    """i, j, k, ..., then i1, j1, ...; no names of sizes where there are positions, as in δ[i,k - 1 - j]."""
+    selections = [part for part in topological([node]) if isinstance(part, Select)]
+    taken = {dim.name for dim in node.dims} if selections else set()
+    taken.update(*(part.start.names for part in selections if isinstance(part.start, Size)))
+    for number in count():
+        yield from (name for letter in LETTERS if (name := f"{letter}{number or ''}") not in taken)
 
 
 def size_tree(size: AnySize) -> t.Tree:

@@ -321,6 +321,12 @@ class Lowering:
     def _scaled(self, register: Register, coefficient: Number) -> Register:
         if coefficient == 1:
             return register
+        key = ("scaled", register.name, repr(coefficient))
+        if key not in self._pairs:
+            self._pairs[key] = (self._scale(register, coefficient), ())
+        return self._pairs[key][0]
+
+    def _scale(self, register: Register, coefficient: Number) -> Register:
         entries = self.count(register.sizes)
         if coefficient == -1:
             return self.emit("map", f"-{register.name}", [register], register.sizes, labels="-x", flops=entries,
@@ -376,19 +382,27 @@ class Lowering:
             if solved is not None:
                 return solved
             a, b = (self._explicit(operand) for operand in (a, b))
-        if (a[0].name, len(a[2])) > (b[0].name, len(b[2])):
-            a, b = b, a
-        names: dict[Label, int] = {}
-        for label in (*a[2], *b[2]):
-            names.setdefault(label, len(names))
         if not last:
             keep = [la for la in ((*a[2], *b[2]) if len(a[2]) >= len(b[2]) else (*b[2], *a[2])) if la in keep]
             keep = list(dict.fromkeys(keep))
-        back = {place: label for label, place in names.items()}
-        wanted = tuple(names[la] for la in keep)
         # A last product without a sum is made in the order wanted: reading a transposed one costs more than making it.
-        key = (a[0].name, tuple(names[la] for la in a[2]), b[0].name, tuple(names[la] for la in b[2]),
-               wanted if last and len(names) == len(keep) else frozenset(wanted))
+        ordered = last and {*a[2], *b[2]} == set(keep)
+
+        def described(first: tuple[Register, Expr | None, tuple[Label, ...]],
+                      second: tuple[Register, Expr | None, tuple[Label, ...]]) -> tuple[object, ...]:
+            numbers: dict[Label, int] = {}
+            for label in (*first[2], *second[2]):
+                numbers.setdefault(label, len(numbers))
+            kept = [numbers[la] for la in keep]
+            return (first[0].name, second[0].name, *((numbers[la] for la in first[2])), "by",
+                    *(numbers[la] for la in second[2]), "to", *(kept if ordered else sorted(kept)))
+
+        keys = described(a, b), described(b, a)
+        if str(keys[1]) < str(keys[0]):  # the same two operands, whichever is named first
+            a, b = b, a
+        key = min(keys, key=str)
+        names = {label: place for place, label in enumerate(dict.fromkeys((*a[2], *b[2])))}
+        back = dict(enumerate(names))
         if key not in self._pairs:
             left, right = Labelled(a[0].name, a[2]), Labelled(b[0].name, b[2])
             source, labels, plain = pair(left, right, keep, lambda label: self.size(sizes[label]))

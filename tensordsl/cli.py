@@ -1,0 +1,616 @@
+"""The command: `tensordsl diff`, `eval`, `plan`, `check`, `demo`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Annotated, Any, NamedTuple
+
+import numpy as np
+import typer
+from rich.text import Text
+
+from tensordsl import demo
+from tensordsl.derivatives import derivative, differential, jacobian, jacobian_matrix
+from tensordsl.dims import AnySize
+from tensordsl.errors import BindError, ParseError, TensorDSLError, UnsupportedError, show_shape
+from tensordsl.execution.check import check_derivative, sample
+from tensordsl.execution.compiled import compile as compile_function
+from tensordsl.expr import Expr, Symbol
+from tensordsl.notation import tree as t
+from tensordsl.notation.build import Builder
+from tensordsl.parsing.parse import declared, parse, parse_tree
+from tensordsl.printing.forms import readings, walk
+from tensordsl.program.plan import plan as make_plan
+from tensordsl.terminal import Page, formula
+
+UsageError: Any = typer.BadParameter.__base__  # whatever is wrong with the words of a command line
+
+app = typer.Typer(name="tensordsl", add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
+                  context_settings={"help_option_names": ["-h", "--help"]})
+
+
+class Form(str, Enum):
+    index = "index"
+    cases = "cases"
+    differential = "differential"
+    slices = "slices"
+    matrix = "matrix"
+    einsum = "einsum"
+    all = "all"
+
+
+class Output(str, Enum):
+    dense = "dense"
+    sparse = "sparse"
+
+
+class Dialect(str, Enum):
+    numpy = "numpy"
+    matrix = "matrix"
+
+
+Expression = Annotated[str, typer.Argument(metavar="EXPR", show_default=False,
+                                           help="The expression, such as 'A * outer(x, x)'.")]
+Wrt = Annotated[str, typer.Option("--wrt", metavar="NAME", show_default=False,
+                                  help="The symbol to differentiate by.")]
+MaybeWrt = Annotated[str | None, typer.Option("--wrt", metavar="NAME", show_default=False,
+                                              help="Take the derivative by this symbol.")]
+Order = Annotated[int, typer.Option("--order", metavar="N", min=1, max=6, help="The order of the derivative.")]
+Shapes = Annotated[list[str], typer.Option("--shape", metavar="NAME=SIZES", show_default=False,
+                                           help="The shape of a symbol, as in A=k,k or x=5; once for each. "
+                                                "'c=' is a scalar.")]
+Data = Annotated[list[str], typer.Option("--data", metavar="NAME=FILE", show_default=False,
+                                         help="The data of a symbol: a .npy, .npz, .csv or .zarr file, a number, or a "
+                                              "JSON list; once for each.")]
+Sizes = Annotated[list[str], typer.Option("--size", metavar="NAME=N", show_default=False,
+                                          help="The number behind a size, as in k=1000; once for each.")]
+Dialects = Annotated[Dialect, typer.Option("--dialect", help="How EXPR is written: with NumPy's names, or as matrices.")]
+Ascii = Annotated[bool, typer.Option("--ascii", help="Write formulas in plain ASCII.")]
+
+
+# --- from the words of the command line to expressions ----------------------------------------------------------------
+
+
+class Problem(NamedTuple):
+    """An expression as given, what is known of its symbols, and its derivative if one is asked for."""
+
+    text: str
+    node: Expr
+    names: tuple[str, ...]  # those of its symbols
+    assumed: tuple[Symbol, ...]  # symbols whose shapes nobody gave
+    wrt: Symbol | None
+    order: int
+
+    @property
+    def result(self) -> Expr:
+        """The expression, or its derivative."""
+        return self.node if self.wrt is None else derivative(self.node, self.wrt, order=self.order)
+
+    @property
+    def name(self) -> str:
+        """A letter for the expression that no symbol has."""
+        return next(name for name in ("F", "G", "H", "Y", "Z", "value") if name not in self.names)
+
+    @property
+    def title(self) -> str:
+        return self.name if self.wrt is None else derivative_name(self.name, self.wrt.name, self.order)
+
+
+def derivative_name(top: str, bottom: str, order: int, ascii: bool = False) -> str:  # noqa: A002
+    d = "d" if ascii else "∂"
+    power = "" if order == 1 else (f"^{order}" if ascii else str(order).translate(str.maketrans("23456", "²³⁴⁵⁶")))
+    return f"{d}{power}{top}/{d}{bottom}{power}"
+
+
+def split(option: str, items: Sequence[str], example: str) -> dict[str, str]:
+    """`NAME=VALUE` words as a mapping."""
+    found: dict[str, str] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        name = name.strip()
+        if not equals or not name.isidentifier():
+            raise UsageError(f"{option} takes NAME=VALUE, as in {option} {example}, not {item!r}.")
+        if name in found:
+            raise UsageError(f"{option} gives {name} twice: {found[name]!r} and {value!r}. Give it once.")
+        found[name] = value.strip()
+    return found
+
+
+def shapes_of(items: Sequence[str]) -> dict[str, tuple[AnySize, ...]]:
+    """Shapes from `--shape` options."""
+    found: dict[str, tuple[AnySize, ...]] = {}
+    for name, value in split("--shape", items, "A=k,k").items():
+        try:
+            found[name] = tuple(Builder({}, {}, infer=False).number(parse_tree(size))
+                                for size in value.strip("()").split(",") if size.strip())
+        except TensorDSLError as error:
+            raise UsageError(f"--shape {name}={value} is no shape: sizes are whole numbers or names, separated by "
+                             f"commas, as in --shape A=k,3. {str(error).splitlines()[0]}") from None
+    return found
+
+
+def sizes_of(items: Sequence[str]) -> dict[str, int]:
+    """Numbers from `--size` options."""
+    found: dict[str, int] = {}
+    for name, value in split("--size", items, "k=1000").items():
+        digits = value.replace("_", "")
+        if not digits.isascii() or not digits.isdigit() or len(digits) > 18:
+            raise UsageError(f"--size {name}={value} is no size: expected a whole number, as in --size {name}=1000.")
+        found[name] = int(digits)
+    return found
+
+
+def understand(text: str, wrt: str | None, order: int, shapes: Mapping[str, tuple[AnySize, ...]],
+               dialect: str) -> Problem:
+    """The expression that a text means, with shapes as declared or as its use implies."""
+    tree = parse_tree(text)
+    named = {part.name for part in walk(tree) if isinstance(part, t.Name)}
+    for name in shapes:
+        if name not in named:
+            raise UsageError(f"A shape or data is given for {name}, which is not in the expression {text!r}. "
+                             "Check the spelling.")
+    known = {name: declared(name, shape) for name, shape in shapes.items()}
+    node = parse(text, dialect=dialect, infer=True, **known)
+    symbols = {s.name: s for s in node.symbols} | {s.name: s for s in known.values() if isinstance(s, Symbol)}
+    assumed = tuple(s for name, s in sorted(symbols.items()) if name not in shapes)
+    variable = None
+    if wrt is not None:
+        variable = symbols.get(wrt)
+        if variable is None and wrt in named:
+            raise UsageError(f"The shape of {wrt} cannot be told from {text!r}, which does not depend on it. "
+                             f"Give it, as in --shape {wrt}=k.")
+        if variable is None:
+            have = ", ".join(sorted(symbols)) or "none at all"
+            raise UsageError(f"The expression has no symbol {wrt!r} to differentiate by; its symbols are {have}.")
+    return Problem(text, node, tuple(sorted(symbols)), assumed, variable, order)
+
+
+def introduce(page: Page, problem: Problem, result: Expr | None = None) -> None:
+    """The heading: the expression, the shapes, and which of them were assumed."""
+    lines = [formula(Text(f"{problem.name} = {problem.text.strip()}", style="bold"))]
+    symbols = problem.node.symbols | ({problem.wrt} if problem.wrt is not None else set())
+    given = sorted((s for s in symbols if s not in problem.assumed), key=lambda s: s.name)
+    shapes = [f"{problem.name} {show_shape(problem.node.shape)}"]
+    if problem.wrt is not None and result is not None:
+        title = derivative_name(problem.name, problem.wrt.name, problem.order, page.ascii)
+        shapes.append(f"{title} {show_shape(result.shape)}")
+    lines.append(Text("shapes   " + "   ".join([*(f"{s.name} {show_shape(s.shape)}" for s in given), *shapes]),
+                      style="aside"))
+    if problem.assumed:
+        lines.append(Text(assumption(problem), style="aside"))
+    page.panel(lines)
+    page.show()
+
+
+def assumption(problem: Problem) -> str:
+    """Which shapes were assumed, and how to give others."""
+    shapes = "   ".join(f"{s.name} {show_shape(s.shape)}" for s in problem.assumed)
+    example = " ".join(f"--shape {s.name}={','.join(map(str, s.shape))}" for s in problem.assumed[:1])
+    return f"assumed  {shapes}   (give others as {example})"
+
+
+# --- data and results ---------------------------------------------------------------------------------------------------
+
+
+def load(name: str, source: str) -> np.ndarray[Any, Any]:
+    """The array that `--data NAME=SOURCE` means."""
+    path = Path(source).expanduser()
+    where = f"The data for {name}, {source!r},"
+    if not path.exists() and (source[:1] in "[-+.0123456789" and not path.suffix.isalpha()):
+        try:
+            return numbers(json.loads(source), where)
+        except ValueError:
+            pass
+    reader = READERS.get(path.suffix.lower())
+    if not path.exists():
+        raise BindError(f"{where} cannot be read: there is no such file.")
+    if reader is None:
+        known = ", ".join(READERS)
+        raise BindError(f"{where} has a suffix that is not known; known are {known}. Convert it, as with numpy.save.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return numbers(reader(path, name), where)
+    except TensorDSLError:
+        raise
+    except MemoryError:
+        raise BindError(f"{where} does not fit in memory.") from None
+    except OSError as error:
+        raise BindError(f"{where} cannot be read: {error.strerror or error}.") from None
+    except Exception as error:  # noqa: BLE001 - a broken file breaks its reader in any way it likes
+        words = " ".join(str(error).split())[:200].rstrip(".")
+        if "pickle" in words:
+            words = "it holds no plain array of numbers"
+        raise BindError(f"{where} cannot be read as {path.suffix}: {words or type(error).__name__}.") from None
+
+
+def numbers(value: Any, where: str) -> np.ndarray[Any, Any]:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise BindError(f"{where} is no rectangular array.") from None
+    if array.dtype.kind not in "biufc":
+        raise BindError(f"{where} holds {array.dtype}; expected numbers.")
+    return array
+
+
+def read_npy(path: Path, name: str) -> Any:
+    return np.load(path, allow_pickle=False)
+
+
+def read_npz(path: Path, name: str) -> Any:
+    """The one array of an archive or the one named like the symbol; a sparse array as a dense one."""
+    with np.load(path, allow_pickle=False) as archive:
+        if {"data", "coords", "shape"} <= set(archive.files):
+            array = np.zeros(archive["shape"], archive["data"].dtype)
+            np.add.at(array, tuple(archive["coords"]), archive["data"])
+            return array
+        if "format" in archive.files:
+            from scipy.sparse import load_npz
+
+            return load_npz(path).toarray()
+        if name in archive.files or len(archive.files) == 1:
+            return archive[name if name in archive.files else archive.files[0]]
+        raise BindError(f"The data for {name}, '{path}', holds {', '.join(archive.files) or 'nothing'}; expected one "
+                        f"array, or one called {name}.")
+
+
+def read_csv(path: Path, name: str) -> Any:
+    """A table of numbers, with or without a line of titles. For a lower-case name one row or column is a vector."""
+    text = path.read_text(encoding="utf-8-sig").strip()
+    lines = text.splitlines()
+    if not lines:
+        raise BindError(f"The data for {name}, '{path}', is empty.")
+
+    def number(cell: str) -> bool:
+        try:
+            complex(cell)
+        except ValueError:
+            return False
+        return True
+
+    titles = not any(number(cell) for cell in lines[0].split(","))
+    table = np.loadtxt(lines[titles:], delimiter=",", ndmin=2, comments=None)
+    return table.reshape(-1) if 1 in table.shape and not name[0].isupper() else table
+
+
+def read_zarr(path: Path, name: str) -> Any:
+    import zarr
+
+    array = zarr.open(str(path), mode="r")
+    if not hasattr(array, "dtype"):
+        raise BindError(f"The data for {name}, '{path}', is a group of arrays; give the path of one of them.")
+    return array[...]
+
+
+READERS: dict[str, Callable[[Path, str], Any]] = {".npy": read_npy, ".npz": read_npz, ".csv": read_csv,
+                                                  ".zarr": read_zarr}
+
+
+def check_target(out: Path, output: Output | None, force: bool) -> Output:
+    """The kind of result that a file takes. Everything that can be known beforehand about writing it is checked."""
+    kinds = {".npy": Output.dense, ".npz": Output.sparse}
+    if out.suffix == ".zarr":
+        raise UnsupportedError(f"--out {out}: results in chunks are not in this version. Write a dense result as .npy, a "
+                               "sparse one as .npz.")
+    kind = kinds.get(out.suffix)
+    if kind is None:
+        raise UsageError(f"--out {out}: expected a name that ends in .npy (dense) or .npz (sparse).")
+    if output is not None and output is not kind:
+        raise UsageError(f"--out {out}: {out.suffix} holds a {kind.value} result, but --output {output.value} is asked "
+                         f"for. Write to {out.with_suffix('.npz' if output is Output.sparse else '.npy')}.")
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a directory.")
+    if not out.parent.is_dir():
+        raise UsageError(f"--out {out}: there is no directory {out.parent}.")
+    if not os.access(out.parent, os.W_OK):
+        raise UsageError(f"--out {out}: the directory {out.parent} cannot be written to.")
+    if out.exists() and not force:
+        raise UsageError(f"--out {out} exists; nothing was computed. Choose another name, or overwrite it with --force.")
+    return kind
+
+
+def write(out: Path, force: bool, save: Callable[[IO[bytes]], None]) -> None:
+    """Write a file whole or not at all: beside its place first, then moved there."""
+    target = out.resolve()
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "xb") as file:
+            save(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if force:
+            os.replace(beside, target)
+        else:
+            try:
+                os.link(beside, target)  # unlike a rename, this never replaces a file that has come up meanwhile
+            except FileExistsError:
+                raise UsageError(f"--out {out} has come up while computing; it was left as it is. Choose another name, "
+                                 "or overwrite it with --force.") from None
+            except OSError:  # a file system without links
+                os.replace(beside, target)
+    except OSError as error:
+        raise BindError(f"--out {out} cannot be written: {error.strerror or error}.") from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def save_sparse(file: IO[bytes], value: Any) -> None:
+    np.savez(file, data=value.data, coords=np.stack(value.coords), shape=np.asarray(value.shape, dtype=np.int64))
+
+
+def summary(page: Page, problem: Problem, value: Any, kind: Output) -> None:
+    """What a result is, and its entries as far as they fit."""
+    title = (problem.name if problem.wrt is None
+             else derivative_name(problem.name, problem.wrt.name, problem.order, page.ascii))
+    entries = value.data if kind is Output.sparse else np.asarray(value)
+    words = f"{show_shape(np.shape(value))} {entries.dtype}, "
+    words += (f"{entries.size:,} numbers stored of {int(np.prod(value.shape, dtype=object)):,}"
+              if kind is Output.sparse else f"{entries.size:,} number{'s' * (entries.size != 1)}")
+    if entries.size and entries.dtype.kind in "fc":
+        odd = int(entries.size - np.count_nonzero(np.isfinite(entries)))
+        words += f", {odd:,} of them not finite" if odd else ""
+    page.heading(title, words)
+    if kind is Output.dense:
+        width = min(page.width, 100) - 2
+        with np.printoptions(linewidth=width, threshold=200, edgeitems=3, precision=6, suppress=False):
+            for line in str(value).splitlines():
+                page.raw(f"  {line}".rstrip())
+        return
+    shown = 20
+    width = max((len(str(int(c))) for axis in value.coords for c in axis[:shown]), default=1)
+    for place, number in list(zip(zip(*value.coords, strict=True), value.data, strict=True))[:shown]:
+        page.raw("  [" + ",".join(f"{int(c):>{width}}" for c in place) + f"]  {number:.6g}")
+    if value.nnz > shown:
+        page.raw(f"  ... and {value.nnz - shown:,} more; --out J.npz writes them all")
+
+
+# --- commands -----------------------------------------------------------------------------------------------------------
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            version = metadata.version("tensordsl")
+        except metadata.PackageNotFoundError:
+            version = "(not installed)"
+        print(f"tensordsl {version}, NumPy {np.__version__}, Python {platform.python_version()}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True, epilog="Start with  [bold]tensordsl demo[/bold]  or  [bold]tensordsl diff "
+                                                  "'A * outer(x, x)' --wrt x[/bold]")
+def command(context: typer.Context,
+            version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True,
+                                                  help="Say the version and leave.")] = False) -> None:
+    """Tensor algebra: derivatives by rule, readable in every notation, computed without losing their structure."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def diff(expression: Expression, wrt: Wrt, shape: Shapes = [], order: Order = 1,  # noqa: B006 - typer copies it
+         form: Annotated[Form, typer.Option("--form", metavar="FORM", help="The reading to show: index, cases, differential, "
+                                                                            "slices, matrix, einsum, or all.")] = Form.all,
+         latex: Annotated[bool, typer.Option("--latex", help="Write LaTeX.")] = False,
+         ascii: Ascii = False, dialect: Dialects = Dialect.numpy) -> None:  # noqa: A002
+    """Show the derivative of an expression in every reading, or in one.
+
+    tensordsl diff 'A * outer(x, x)' --wrt x --form matrix
+    """
+    page = Page(ascii)
+    problem = understand(expression, wrt, order, shapes_of(shape), dialect.value)
+    x = problem.wrt
+    assert x is not None
+    node = problem.node if order == 1 else derivative(problem.node, x, order=order - 1)
+    # The derivative of order n is read as the first derivative of that of order n - 1.
+    name = problem.name
+    if order > 1:
+        name = next(n for n in ("G", "H", "Y", "Z", "W") if n not in problem.names and n != problem.name)
+    if form is not Form.all and problem.assumed:
+        print(assumption(problem), file=sys.stderr)
+    if latex:
+        for line in latex_lines(node, x, name, form):
+            page.raw(line)
+        return
+    result = jacobian(node, x)
+    found = [r for r in readings(node, x, page.ascii, name) if form in (Form.all, r.form)]
+    if form is not Form.all:
+        for reading in found:
+            page.raw(reading.text if reading.form == "einsum" else reading.line)
+        return
+    introduce(page, problem, result)
+    if order > 1:
+        page.heading("where")
+        page.equation(name, f"{derivative_name(problem.name, x.name, order - 1, page.ascii)} = "
+                            f"{node.to_string('index', ascii=page.ascii)}")
+        page.show()
+    page.readings(found, make_plan(result))
+
+
+def latex_lines(node: Expr, x: Symbol, name: str, form: Form) -> list[str]:
+    """The readings in LaTeX, each after a comment that says which it is."""
+    variable = x.to_latex("matrix")
+    rows = rf"\operatorname{{vec}}({name})" if node.ndim > 1 else name
+    columns = rf"\operatorname{{vec}}({variable})" if x.ndim > 1 else variable
+    whole = jacobian(node, x)
+    left = rf"\frac{{\partial {name}}}{{\partial {variable}}}"
+    indices = "ijkl"[node.ndim:node.ndim + x.ndim] if node.ndim > 1 else ""
+    entry = rf"\frac{{\partial {name}}}{{\partial {variable}_{{{indices}}}}}" if indices else left
+    found = {
+        Form.index: [f"{left} = {whole.to_latex('index')}"],
+        Form.cases: [f"{left} = {whole.to_latex('cases')}"],
+        Form.differential: [rf"\mathrm{{d}}{name} = {differential(node, x).to_latex('matrix')}"],
+        Form.slices: [f"{entry} = {whole.to_latex('slices', kept=node.ndim)}"],
+        Form.matrix: [rf"\frac{{\partial {rows}}}{{\partial {columns}^{{\top}}}} = "
+                      f"{jacobian_matrix(node, x).to_latex('matrix')}",
+                      rf"\frac{{\partial {rows}^{{\top}}}}{{\partial {columns}}} = "
+                      f"{jacobian_matrix(node, x, layout='denominator').to_latex('matrix')}"],
+        Form.einsum: [whole.to_latex("einsum")],
+    }
+    if form is not Form.all:
+        return found[form]
+    lines: list[str] = []
+    for key, texts in found.items():
+        lines += [*([""] if lines else []), f"% {key.value}", *texts]
+    return lines
+
+
+@app.command("eval")
+def evaluate(expression: Expression, data: Data = [], wrt: MaybeWrt = None, order: Order = 1,  # noqa: B006
+             shape: Shapes = [], size: Sizes = [],  # noqa: B006
+             output: Annotated[Output | None, typer.Option("--output", show_default=False,
+                                                           help="Every entry, or those that are not zero by "
+                                                                "structure. [dim]Told from --out, else dense.[/dim]"),
+                               ] = None,
+             out: Annotated[Path | None, typer.Option("--out", metavar="FILE", show_default=False,
+                                                      help="Write the result: .npy (dense) or .npz (sparse: data, "
+                                                           "coords, shape).")] = None,
+             force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+             ascii: Ascii = False, dialect: Dialects = Dialect.numpy) -> None:  # noqa: A002
+    """Compute an expression, or its derivative, from data.
+
+    tensordsl eval 'A * outer(x, x)' --wrt x --data A=A.npy --data x=x.npy --out J.npz
+    """
+    page = Page(ascii)
+    kind = check_target(out, output, force) if out is not None else output or Output.dense
+    sizes = sizes_of(size)
+    declared_shapes = shapes_of(shape)
+    arrays = {name: load(name, source) for name, source in split("--data", data, "x=x.npy").items()}
+    shapes = {**{name: array.shape for name, array in arrays.items()}, **declared_shapes}
+    problem = understand(expression, wrt, order, shapes, dialect.value)
+    result = problem.result
+    missing = sorted((s for s in result.symbols if s.name not in arrays), key=lambda s: s.name)
+    if missing:
+        wanted = ", ".join(f"{s.name} {show_shape(s.shape)}" for s in missing)
+        raise BindError(f"There is no data for {wanted}. Give it, as in --data {missing[0].name}={missing[0].name}.npy.")
+    fixed = {d for name in arrays for part in declared_shapes.get(name, ()) if not isinstance(part, int)
+             for d in part.names}
+    loose = sorted({d.name for d in result.dims} - fixed - set(sizes))
+    if loose:
+        raise BindError(f"No data fixes the size {', '.join(loose)}. Give it, as in --size {loose[0]}=5.")
+    with np.errstate(all="ignore"):  # the summary counts what is not finite
+        value = compile_function(result, output=kind.value)({**arrays, **sizes})
+    if kind is Output.sparse:
+        value.sum_duplicates()
+    if out is None:
+        introduce(page, problem, result)
+        summary(page, problem, value, kind)
+        return
+    if kind is Output.sparse:
+        write(out, force, lambda file: save_sparse(file, value))
+    else:
+        write(out, force, lambda file: np.save(file, value))
+    stored = value.nnz if kind is Output.sparse else np.size(value)
+    page.raw(f"{out}: {show_shape(np.shape(value))}, {stored:,} numbers, {kind.value}")
+
+
+@app.command()
+def plan(expression: Expression, wrt: MaybeWrt = None, order: Order = 1, size: Sizes = [],  # noqa: B006
+         shape: Shapes = [], ascii: Ascii = False, dialect: Dialects = Dialect.numpy) -> None:  # noqa: A002, B006
+    """Show the program that would run, with its costs, without running it.
+
+    tensordsl plan 'A * outer(x, x)' --wrt x --size k=1000
+    """
+    page = Page(ascii)
+    sizes = sizes_of(size)
+    problem = understand(expression, wrt, order, shapes_of(shape), dialect.value)
+    result = problem.result
+    made = make_plan(result, **sizes)
+    introduce(page, problem, result)
+    page.heading("program")
+    page.plan(made)
+
+
+@app.command()
+def check(expression: Expression, wrt: Wrt, data: Data = [], shape: Shapes = [],  # noqa: B006
+          order: Order = 1, ascii: Ascii = False, dialect: Dialects = Dialect.numpy) -> None:  # noqa: A002
+    """Compare the derivative with a numerical one, at the data given or at random points.
+
+    tensordsl check 'logdet(X.T @ X)' --wrt X
+    """
+    page = Page(ascii)
+    arrays = {name: load(name, source) for name, source in split("--data", data, "x=x.npy").items()}
+    shapes = {**{name: array.shape for name, array in arrays.items()}, **shapes_of(shape)}
+    problem = understand(expression, wrt, order, shapes, dialect.value)
+    x = problem.wrt
+    assert x is not None
+    node = problem.node if order == 1 else derivative(problem.node, x, order=order - 1)
+    if arrays:
+        missing = sorted(s.name for s in node.symbols | {x} if s.name not in arrays)
+        if missing:
+            raise BindError(f"There is no data for {', '.join(missing)}. Give it, as in --data {missing[0]}="
+                            f"{missing[0]}.npy, or give no data at all for a random point.")
+        values = {s.name: np.shape(arrays[s.name]) for s in node.symbols | {x}}
+    else:
+        values = {s.name: np.shape(v) for s, v in sample([node, jacobian(node, x)], x, 0)[0].items()}
+    with np.errstate(all="ignore"):
+        gap = check_derivative(node, x, arrays or None)
+    introduce(page, problem, jacobian(node, x))
+    title = derivative_name(problem.name, x.name, order, page.ascii)
+    page.show(Text.assemble((f"{title} agrees", "good"),
+                            f" with central differences: the largest gap is {gap:.1e} of the largest entry."))
+    where = "at the data given" if arrays else "at a random point"
+    page.show(Text(f"Compared {where}, with {', '.join(f'{n} {show_shape(s)}' for n, s in sorted(values.items()))}.",
+                   style="aside"))
+
+
+@app.command("demo")
+def run_demo(ascii: Ascii = False) -> None:  # noqa: A002
+    """Real data, every reading of one derivative, computed in three ways: a tour with nothing to prepare."""
+    demo.show(Page(ascii, piped_width=min(int(os.environ.get("COLUMNS") or 0) or 100, 200)))
+
+
+# --- the entry point ------------------------------------------------------------------------------------------------------
+
+
+def complain(message: str) -> int:
+    """One clear message on standard error, and the exit code."""
+    page = Page(stream=sys.stderr)
+    head, _, rest = message.partition("\n")
+    page.show(Text.assemble(("error: ", "bold red"), head))
+    if rest:
+        page.raw(rest)
+    return 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these words, by default those of the command line; the exit code, 0 or 2."""
+    if arguments is None:
+        arguments = sys.argv[1:]
+    try:
+        code = app(list(arguments), prog_name="tensordsl", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except UsageError as error:
+        words = error.format_message().replace("Value error, ", "").rstrip(".") + "."
+        if "No such option" in words and any(a.startswith("-") and not a.startswith("--") for a in arguments):
+            words += " An expression that begins with a minus goes in brackets, as '(-x)'."
+        command = getattr(getattr(error, "ctx", None), "command_path", None)  # what typer itself has to say
+        return complain(f"{words} See {command} --help." if command else words)
+    except TensorDSLError as error:
+        return complain(str(error))
+    except BrokenPipeError:  # whoever read the output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return complain(f"{error.filename or 'a file'}: {error.strerror or error}.")
+    except MemoryError as error:
+        return complain(f"There is not enough memory: {str(error) or 'the result is too large'}. A derivative may fit "
+                        "with --output sparse; `tensordsl plan` says what is needed.")
+    except (KeyboardInterrupt, typer.Abort):
+        complain("interrupted.")
+        return 130
+    except Exception as error:  # a person gets a sentence, whoever mends it the rest
+        if os.environ.get("TENSORDSL_TRACEBACK"):
+            raise
+        return complain(f"This is a fault in tensordsl, not in what you gave: {type(error).__name__}: {error}. "
+                        "Set TENSORDSL_TRACEBACK=1 to see where, and report it.")
