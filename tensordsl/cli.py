@@ -129,8 +129,11 @@ def shapes_of(items: Sequence[str]) -> dict[str, tuple[AnySize, ...]]:
     found: dict[str, tuple[AnySize, ...]] = {}
     for name, value in split("--shape", items, "A=k,k").items():
         try:
-            found[name] = tuple(Builder({}, {}, infer=False).number(parse_tree(size))
-                                for size in value.strip("()").split(",") if size.strip())
+            sizes = tuple(Builder({}, {}, infer=False).number(parse_tree(size))
+                          for size in value.strip("()").split(",") if size.strip())
+            if any(str(size).startswith("-") for size in sizes):
+                raise ParseError("A size is not negative.")
+            found[name] = sizes
         except TensorDSLError as error:
             raise UsageError(f"--shape {name}={value} is no shape: sizes are whole numbers or names, separated by "
                              f"commas, as in --shape A=k,3. {str(error).splitlines()[0]}") from None

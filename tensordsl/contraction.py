@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from tensordsl.dims import AnySize, Shape, product
+from tensordsl.dims import AnySize, Shape, content, product
 from tensordsl.expr import Constant, Contraction, Expr, Number, Select, Sum
 from tensordsl.labels import Groups, Label, Unifier, canonical_order, flat, fuse, is_plain, rename, repeats, singles
 
@@ -128,7 +128,7 @@ def contract(
     `sizes` gives the size of every label. Operands in `shared` stay single factors, since they are computed
     once for several uses; what they carry of structure is joined all the same.
     """
-    given = [Operand(node, slots) for node, slots in operands]
+    given = [narrowed(node, slots) for node, slots in operands]
     for place, (node, slots) in enumerate(given):
         # A sum of deltas is multiplied out: left whole it would be an array that is nearly all zeros.
         if isinstance(node, Sum) and is_structured(node):
@@ -143,6 +143,16 @@ def contract(
     return _canonical(coefficient, _tidy_selections(joined, output, unifier), output, unifier)
 
 
+def narrowed(node: Expr, slots: Groups) -> Operand:
+    """An operand without the axes along which a sum is the same all over: they are ones, which labels say better."""
+    if isinstance(node, Sum):
+        repeated = [axis for axis in range(node.ndim) if node.shape[axis] != 1 and is_repeated(node, axis)]
+        if repeated:
+            kept = tuple(group for axis, group in enumerate(slots) if axis not in repeated)
+            return Operand(without_axes(node, repeated), kept)
+    return Operand(node, slots)
+
+
 def _join(coefficient: Number, given: list[Operand], unifier: Unifier,
           shared: frozenset[Expr]) -> tuple[Number, list[Operand]]:
     """Put the factors of inner contractions in the place of the contractions."""
@@ -153,6 +163,9 @@ def _join(coefficient: Number, given: list[Operand], unifier: Unifier,
         count += len(node.factors) if isinstance(node, Contraction) else 1
     joined: list[Operand] = []
     for node, slots in given:
+        if isinstance(node, Sum):
+            common, node = common_coefficient(node)
+            coefficient = coefficient * common
         if not isinstance(node, Contraction):
             joined.append(Operand(node, slots))
             continue
@@ -162,11 +175,16 @@ def _join(coefficient: Number, given: list[Operand], unifier: Unifier,
         state = unifier.copy()
         scale, parts, inner_output, inner_sizes = as_operands(node) if whole else split_structure(node)
         names = {label: state.fresh(size) for label, size in inner_sizes.items()}
+        parts = [Operand(part, rename(groups, names)) for part, groups in parts]
+        # What a slice is taken along stays one label: a slice of a group is no slice of its labels.
+        sliced = [groups[-1] for part, groups in (*given, *joined, *parts)
+                  if isinstance(part, Select) and part.length is not None and not is_whole(part)]
         if all(state.unify(slot, tuple(names[la] for la in group))
-               for slot, group in zip(slots, inner_output, strict=True)):
+               for slot, group in zip(slots, inner_output, strict=True)) \
+                and all(len(state.resolve(group)) == 1 for group in sliced):
             unifier.sizes, unifier._next, unifier._replaced = state.sizes, state._next, state._replaced
             coefficient = coefficient * scale
-            joined.extend(Operand(part, rename(groups, names)) for part, groups in parts)
+            joined.extend(parts)
         else:  # an axis split in another way: the factor stays as it is, and its value is reshaped
             joined.append(Operand(node, slots))
     return coefficient, joined
@@ -188,17 +206,26 @@ def split_structure(node: Contraction) -> tuple[Number, list[Operand], Groups, d
     if _is_core(node):
         core, labels = with_coefficient(node, 1), singles(kept)
         return node.coefficient, [Operand(core, labels)], labels, {label: sizes[label] for label in kept}
-    scattered = [Operand(f, s) for f, s in zip(node.factors, node.slots, strict=True)
-                 if isinstance(f, Select) and s[-1][0] in kept]
-    inside = [Operand(f, s) for f, s in zip(node.factors, node.slots, strict=True) if Operand(f, s) not in scattered]
-    for _, slots in scattered:
-        kept.update(dict.fromkeys(flat(slots)))
+    scattered: list[Operand] = []
+    inside = [Operand(f, s) for f, s in zip(node.factors, node.slots, strict=True)]
+    while True:  # a slice scatters what it takes, and so does a slice of that
+        found = [operand for operand in inside if isinstance(operand.node, Select) and operand.slots[-1][0] in kept]
+        if not found:
+            break
+        scattered += found
+        inside = [operand for operand in inside if operand not in found]
+        kept.update(dict.fromkeys(label for _, slots in found for label in flat(slots)))
     bound = {la for _, slots in inside for la in flat(slots)}
     core_labels = [la for la in kept if la in bound]
     within = bound | {la for la in sizes if la not in kept}
     core = contract(1, inside, singles(core_labels), {la: sizes[la] for la in within})
     outside = {la: sizes[la] for la in kept}
     return node.coefficient, [*scattered, Operand(core, singles(core_labels))], node.output, outside
+
+
+def is_whole(node: Select) -> bool:
+    """Whether a slice takes everything in its order."""
+    return node.length == node.size and node.start == 0 and node.step == 1
 
 
 def slice_of_slice(inner: Select, outer: Select) -> Select:
@@ -230,13 +257,13 @@ def _tidy_selections(operands: list[Operand], output: Groups, unifier: Unifier) 
                 operands[place] = Operand(Select(node.size, node.start), (slots[1],))
                 changed = True
                 break
-            if len(column) != 1 or any(len(group) != 1 for group in row):
-                continue
-            if row and node.length == node.size and node.start == 0 and node.step == 1:
+            if row and is_whole(node) and 1 in (len(row[0]), len(column)):
                 unifier.unify(row[0], column)
                 del operands[place]
                 changed = True
                 break
+            if len(column) != 1 or any(len(group) != 1 for group in row):
+                continue
             if counts[column[0]] == 1:  # the sum of S over its columns is one for each row
                 unifier.replace(column[0], ())
                 del operands[place]
@@ -278,12 +305,12 @@ def _canonical(coefficient: Number, operands: Sequence[Operand], output: Groups,
 
     kept = dict.fromkeys(flat(output))
     bound = {label for slots in all_slots for label in flat(slots)}
-    summed = [label for label in alive if label not in kept]
-    for label in summed:
-        size = sizes[label]
-        if label not in bound and isinstance(size, int):
-            coefficient = coefficient * size
-    summed = [label for label in summed if label in bound or not isinstance(sizes[label], int)]
+    summed = [label for label in alive if label not in kept and label in bound]
+    idle = [label for label in alive if label not in kept and label not in bound]
+    if idle:  # summed over nothing: the sum multiplies by the sizes, one number and one label of what is symbolic
+        whole, sizes[idle[0]] = content(product(sizes[label] for label in idle))
+        coefficient = coefficient * whole
+        summed += idle[:1] if sizes[idle[0]] != 1 else []
     coefficient = _tidy_number(coefficient)
     if coefficient == 0:
         return zero(shape)
@@ -323,6 +350,15 @@ def split_coefficient(node: Expr) -> tuple[Number, Expr]:
     if not isinstance(node, Contraction) or node.coefficient == 0:
         return 1, node
     return node.coefficient, with_coefficient(node, 1)
+
+
+def common_coefficient(node: Sum) -> tuple[Number, Expr]:
+    """The number that every term of a sum is multiplied by, and what it multiplies."""
+    split = [split_coefficient(term) for term in node.terms]
+    first = split[0][0]
+    if first == 1 or any(repr(coefficient) != repr(first) for coefficient, _ in split):
+        return 1, node
+    return first, add_terms([body for _, body in split], node.shape)
 
 
 def with_coefficient(node: Contraction, coefficient: Number) -> Expr:

@@ -121,9 +121,9 @@ def ways(wines: Wines) -> list[Way]:
 
     return [
         Way("dense", "every entry", dense.size, dense_time, gap(dense, expected)),
-        Way("sparse", "entries that structure lets differ from 0", sparse.nnz, sparse_time, gap(sparse.toarray(), expected)),
-        Way("operator", "products with vectors, from the data alone", k * k + k, operator_time, operator_gap),
-        Way("differences", "every entry, nearly: twice F for each w[k]", expected.size, slow, None),
+        Way("sparse", "the entries not always zero", sparse.nnz, sparse_time, gap(sparse.toarray(), expected)),
+        Way("operator", "products, from Σ and w alone", k * k + k, operator_time, operator_gap),
+        Way("differences", "every entry, nearly", expected.size, slow, None),
     ]
 
 
@@ -139,8 +139,8 @@ class Share(NamedTuple):
 def shares(wines: Wines) -> list[Share]:
     """Who carries the variance wᵀΣw, the largest contribution first.
 
-    The variance is the sum of F, so a contribution is the sum of a row of F, and the marginal contribution the sum of a slice of
-    the derivative.
+    The variance is the sum of F, so a contribution is the sum of a row of F, and a marginal contribution the sum of a
+    slice of the derivative.
     """
     F, w = problem()
     both = compile_function((F, jacobian(F, w)))
@@ -213,7 +213,7 @@ def show(page: Page) -> None:
     table.add_column("gap", justify="right", no_wrap=True)
     for way in found:
         style = "aside" if way.gap is None else None
-        table.add_row(way.output, way.gives, f"{way.numbers:,}", clock(way.seconds, ascii),
+        table.add_row(way.output, way.gives.replace("Σ", S), f"{way.numbers:,}", clock(way.seconds, ascii),
                       "" if way.gap is None else Text(f"{way.gap:.0e}", style="good"), style=style)
     page.show(table)
     big = 4000
@@ -233,7 +233,7 @@ def show(page: Page) -> None:
     table.add_column("marginal", justify="right", no_wrap=True)
     largest = max(abs(row.share) for row in rows)
     for row in rows:
-        table.add_row(row.feature, f"{row.weight:#.3g}", f"{row.share:.1%}", bar(row.share, largest, ascii),
+        table.add_row(row.feature, f"{row.weight:#.3g}", f"{row.share:.1%}", bar(row.share, largest, ascii, 18 if page.width >= 90 else 12),
                       f"{row.marginal:+.4f}")
     page.show(table)
     negative = [row.feature for row in rows if row.share < 0]

@@ -183,6 +183,9 @@ def grad(f: object, x: Variables) -> Any:
 def jacobian(F: object, x: Variables) -> Any:
     """The Jacobian J[i..,k..] = ∂F[i..]/∂x[k..], of shape F.shape + x.shape; a tuple for a tuple of symbols.
 
+    Raises `UnsupportedError` unless x is a symbol or a tuple of them. Rule: the reverse sweep from the identity, which
+    is labels only.
+
     >>> import tensordsl as td
     >>> k = td.dim("k")
     >>> x, A = td.vector("x", k), td.matrix("A", k, k)
@@ -196,6 +199,8 @@ def jacobian(F: object, x: Variables) -> Any:
 
 def derivative(F: object, x: Symbol, order: int = 1) -> Expr:
     """The derivative of any order: D[i..,k..,l..] = ∂ⁿF[i..]/∂x[k..]∂x[l..].., of shape F.shape + order * x.shape.
+
+    Raises `UnsupportedError` for an order that is no whole number from 0. Rule: the Jacobian, repeated.
 
     >>> import tensordsl as td
     >>> x = td.vector("x", 3)
@@ -235,6 +240,12 @@ def jvp(F: object, x: Variables, v: Any) -> Expr:
     """The Jacobian times a direction: out[i..] = ∂F[i..]/∂x[k..] * v[k..], of F.shape. No Jacobian is formed.
 
     Raises `ShapeError` where v has not the shape of x. Rule: the forward sweep.
+
+    >>> import tensordsl as td
+    >>> k = td.dim("k")
+    >>> x, v, A = td.vector("x", k), td.vector("v", k), td.matrix("A", k, k)
+    >>> print(td.jvp(A * td.outer(x, x), x, v))
+    A[i,j]*(v[i]*x[j] + v[j]*x[i]) -> [i,j]
     """
     variables, several = _variables(x, "A jvp")
     given = _matched(v, len(variables), several, "A jvp")
@@ -245,6 +256,12 @@ def vjp(F: object, x: Variables, w: Any) -> Any:
     """An adjoint times the Jacobian: out[k..] = w[i..] * ∂F[i..]/∂x[k..], of x.shape. No Jacobian is formed.
 
     Raises `ShapeError` where w has not the shape of F. Rule: the reverse sweep.
+
+    >>> import tensordsl as td
+    >>> m, k = td.dims("m k")
+    >>> x, w, A = td.vector("x", k), td.vector("w", m), td.matrix("A", m, k)
+    >>> td.vjp(A @ x, x, w) == A.T @ w
+    True
     """
     variables, several = _variables(x, "A vjp")
     node = as_expr(F)
@@ -255,7 +272,13 @@ def vjp(F: object, x: Variables, w: Any) -> Any:
 def hvp(f: object, x: Variables, v: Any) -> Any:
     """The Hessian of a scalar times a direction: out[i..] = ∂²f/∂x[i..]∂x[j..] * v[j..], of x.shape. No Hessian is formed.
 
-    Rule: the forward sweep over the gradient. Raises `ShapeError` unless f is a scalar.
+    Rule: the forward sweep over the gradient. Raises `ShapeError` unless f is a scalar and v has the shape of x.
+
+    >>> import tensordsl as td
+    >>> k = td.dim("k")
+    >>> x, v = td.vector("x", k), td.vector("v", k)
+    >>> print(td.hvp(td.sum(x**3), x, v))
+    6*v[i]*x[i] -> [i]
     """
     variables, several = _variables(x, "An hvp")
     given = _matched(v, len(variables), several, "An hvp")
@@ -266,7 +289,10 @@ def hvp(f: object, x: Variables, v: Any) -> Any:
 
 
 def differential(F: object, x: Variables | None = None) -> Expr:
-    """The differential dF, linear in dx, dA, ...: by all symbols of F, or by those in x only.
+    """The differential dF[i..] = ∂F[i..]/∂x[k..] * dx[k..] + ..., of F.shape: by all symbols of F, or by those in x.
+
+    Its symbols dx, dA, ... are those of F with a d before them. Raises `TensorDSLError` where F has such a symbol
+    already. Rule: the forward sweep.
 
     >>> import tensordsl as td
     >>> k = td.dim("k")
@@ -289,7 +315,9 @@ def differential(F: object, x: Variables | None = None) -> Expr:
 def jacobian_matrix(F: object, x: Symbol, layout: str = "numerator") -> Expr:
     """∂vec F/∂(vec x)ᵀ, a matrix of (size of F) rows and (size of x) columns; `layout="denominator"` its transpose.
 
-    M[(j,i),(l,k)] = ∂F[i,j]/∂x[k,l]: vec stacks columns, for any order the first axis runs fastest.
+    M[(j,i),(l,k)] = ∂F[i,j]/∂x[k,l]: vec stacks columns, for any order the first axis runs fastest. The layouts are those
+    of Magnus and Neudecker (numerator) and of its transpose. Raises `UnsupportedError` for another layout, or unless x
+    is one symbol.
 
     >>> import tensordsl as td
     >>> k = td.dim("k")

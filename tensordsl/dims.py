@@ -6,6 +6,7 @@ A size is an `int` or a `Size`; arithmetic that ends in a constant gives an `int
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from math import gcd
 from numbers import Number
 from typing import Any, Union
 
@@ -122,7 +123,10 @@ Shape = tuple[AnySize, ...]
 
 
 def dim(name: str) -> Dim:
-    """A symbolic size.
+    """A symbolic size: a whole number that the data will give, or its name, `e.evaluate(..., k=5)`.
+
+    Sizes add and multiply with each other and with ints; two of one name are the same size. Raises `ParseError` for a
+    name that is no name.
 
     >>> import tensordsl as td
     >>> k, m = td.dim("k"), td.dim("m")
@@ -135,7 +139,15 @@ def dim(name: str) -> Dim:
 
 
 def dims(names: str) -> tuple[Dim, ...]:
-    """Several symbolic sizes, separated by spaces or commas: `k, m = td.dims("k m")`."""
+    """Several symbolic sizes, separated by spaces or commas.
+
+    Raises `ParseError` for a name that is no name.
+
+    >>> import tensordsl as td
+    >>> k, m = td.dims("k m")
+    >>> td.vec(td.matrix("A", k, m)).shape
+    (k*m,)
+    """
     return tuple(Dim(name) for name in names.replace(",", " ").split())
 
 
@@ -203,6 +215,14 @@ def divide(a: AnySize, b: AnySize) -> AnySize | None:
             return None
         quotient.append((tuple(sorted((n, p) for n, p in powers.items() if p)), coefficient // scale))
     return _collect(quotient)
+
+
+def content(size: AnySize) -> tuple[int, AnySize]:
+    """The whole number that divides every coefficient of a size, and the size that is left."""
+    if isinstance(size, int):
+        return size, 1
+    common = gcd(*(coefficient for _, coefficient in size.terms))
+    return common, _collect([(monomial, coefficient // common) for monomial, coefficient in size.terms])
 
 
 def evaluate(size: AnySize, values: Mapping[str, int]) -> int:

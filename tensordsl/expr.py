@@ -66,13 +66,17 @@ def _expr(name: str, *arguments: object, **options: object) -> Expr:
 class Expr:
     """An expression: what users hold. Two equal expressions are one object, and `==` says whether they are.
 
-    Shapes are tuples of sizes, each a whole number or symbolic; all values are dimensionless.
+    Shapes are tuples of sizes, each a whole number or symbolic. Values carry no units: every quantity is a plain number.
+    In the formulas of this library an index that the left side does not name is summed, and δ[i,j] is 1 where i = j,
+    else 0. Operators and methods have NumPy's names and meanings. `bool(e)` and `iter(e)` raise `TypeError`.
 
     >>> import tensordsl as td
     >>> k = td.dim("k")
     >>> x = td.vector("x", k)
     >>> x + x == 2 * x
     True
+    >>> x.shape, x.ndim, sorted(s.name for s in (x * 2).symbols)
+    ((k,), 1, ['x'])
     """
 
     __slots__ = ("__weakref__", "children", "depth", "digest", "extent", "shape", "symbols")
@@ -200,7 +204,7 @@ class Expr:
 
     @property
     def T(self) -> Expr:
-        """The axes in reverse order."""
+        """The axes in reverse order: out[j,i] = A[i,j]."""
         return _expr("transpose", self)
 
     def transpose(self, *axes: int) -> Expr:
@@ -208,38 +212,68 @@ class Expr:
         return _expr("transpose", self, axes or None)
 
     def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Expr:
-        """The sum over `axis`, over all when None."""
+        """The sum over `axis`, over all axes when None; see `td.sum`."""
         return _expr("sum", self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Expr:
-        """The mean over `axis`, over all when None."""
+        """The mean over `axis`, over all axes when None; see `td.mean`."""
         return _expr("mean", self, axis=axis, keepdims=keepdims)
 
     def dot(self, other: object) -> Expr:
-        """NumPy's dot product."""
+        """NumPy's dot product; see `td.dot`."""
         return _expr("dot", self, other)
 
     def trace(self) -> Expr:
-        """The sum of the diagonal."""
+        """The sum of the diagonal, A[i,i]; see `td.trace`."""
         return _expr("trace", self)
 
     def diagonal(self) -> Expr:
-        """The diagonal of a matrix."""
+        """The diagonal of a matrix, out[i] = A[i,i]; see `td.diagonal`."""
         return _expr("diagonal", self)
 
     def to_string(self, form: str = "index", ascii: bool = False, kept: int | None = None) -> str:
         """The expression as text, in one of the forms index, cases, slices, matrix, einsum.
 
-        `ascii=True` writes `delta`, `kron` and `.T`; `kept` is the number of leading axes that `slices` leaves open.
+        index    einsum's convention: what the arrow does not name is summed over its term
+        cases    an entry, by which of its indices coincide
+        slices   the matrix at one entry of the trailing axes, with basis vectors; `kept` leading axes stay open
+        matrix   products of matrices, `@ ∘ ⊗ ᵀ`; vectors are columns
+        einsum   the program that would run, with its costs
+
+        `ascii=True` writes `delta`, `kron` and `.T`. Raises `UnsupportedError` for another form.
+
+        >>> import tensordsl as td
+        >>> k = td.dim("k")
+        >>> A, x = td.matrix("A", k, k), td.vector("x", k)
+        >>> (A.T @ x).to_string(), (A.T @ x).to_string("matrix"), (A.T @ x).to_string("matrix", ascii=True)
+        ('A[j,i]*x[j] -> [i]', 'Aᵀ @ x', 'A.T @ x')
         """
         return str(operations["to_string"](self, form, ascii=ascii, kept=kept))
 
     def to_latex(self, form: str = "index", kept: int | None = None) -> str:
-        """The expression in LaTeX, in the forms that `to_string` has."""
+        """The expression in LaTeX, in the forms that `to_string` has.
+
+        >>> import tensordsl as td
+        >>> A, x = td.matrix("A", 3, 3), td.vector("x", 3)
+        >>> print((A.T @ x).to_latex("matrix"))
+        A^{\\top} x
+        """
         return str(operations["to_latex"](self, form, kept=kept))
 
     def to_python(self, name: str = "f") -> str:
-        """The source of one function that computes the expression with NumPy alone."""
+        """The source of one function, called `name`, that computes the expression with NumPy alone.
+
+        >>> import tensordsl as td
+        >>> A, x = td.matrix("A", 3, 3), td.vector("x", 3)
+        >>> print((A @ x).to_python("product"))
+        import numpy as np
+        <BLANKLINE>
+        <BLANKLINE>
+        def product(A, x):
+            t0 = A @ x
+            return t0
+        <BLANKLINE>
+        """
         return str(operations["to_python"](self, name))
 
     def to_dot(self) -> str:
@@ -247,7 +281,20 @@ class Expr:
         return str(operations["to_dot"](self))
 
     def evaluate(self, data: Mapping[Any, Any] | None = None, /, **named: Any) -> Any:
-        """The value, given an array for each symbol: `e.evaluate(x=..., A=...)` or `e.evaluate({x: ..., A: ...})`."""
+        """The value, given an array for each symbol: `e.evaluate(x=..., A=...)` or `e.evaluate({x: ..., A: ...})`.
+
+        Data of symbols that e has lost (a Hessian without its x) is ignored; a size that no array fixes is given by
+        name. Raises `BindError` for data that is missing or ill-shaped, naming what was expected.
+
+        >>> import tensordsl as td
+        >>> k = td.dim("k")
+        >>> x = td.vector("x", k)
+        >>> (2 * x).evaluate(x=[1.0, 2.0])
+        array([2., 4.])
+        >>> td.identity(k).evaluate(k=2)
+        array([[1, 0],
+               [0, 1]])
+        """
         return operations["evaluate"](self, data, **named)
 
     def __str__(self) -> str:

@@ -105,10 +105,7 @@ class Page:
         self.stream.write(text + "\n")
 
     def heading(self, title: str, aside: str = "") -> None:
-        line = Text(title, style="heading")
-        if aside:
-            line.append(f"  {aside}", style="aside")
-        self.show(line)
+        self.show(Text.assemble((title, "heading"), (f"  {aside}" if aside else "", "aside")))
 
     def panel(self, lines: Sequence[Text | str], title: str = "") -> None:
         """Lines in a frame; in a pipe without one."""
@@ -139,7 +136,11 @@ class Page:
     def readings(self, found: Iterable[Reading], plan: Plan | None = None) -> None:
         """Readings under headings. The program is shown as a table where its plan is given."""
         last = ""
+        lines = set()
         for reading in found:
+            if (reading.form, reading.line) in lines:  # vec(dF) is dF where F is a vector
+                continue
+            lines.add((reading.form, reading.line))
             form, left = reading.form, reading.left
             layout, colon, rest = left.partition(": ")
             if colon:

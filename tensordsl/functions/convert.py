@@ -32,7 +32,9 @@ def as_expr(value: object) -> Expr:
 
 
 def scalar(name: str) -> Symbol:
-    """A symbol of shape ().
+    """A symbol a of shape (), a single number.
+
+    Raises `ParseError` for a name that is no name.
 
     >>> import tensordsl as td
     >>> td.scalar("a").shape
@@ -44,7 +46,7 @@ def scalar(name: str) -> Symbol:
 def vector(name: str, size: AnySize) -> Symbol:
     """A symbol x[i] of shape (size,).
 
-    Raises `ShapeError` for a size that is no size.
+    Raises `ShapeError` for a size that is no size, `ParseError` for a name that is no name.
 
     >>> import tensordsl as td
     >>> td.vector("x", td.dim("k")).shape
@@ -56,6 +58,8 @@ def vector(name: str, size: AnySize) -> Symbol:
 def matrix(name: str, rows: AnySize, columns: AnySize) -> Symbol:
     """A symbol A[i,j] of shape (rows, columns).
 
+    Raises `ShapeError` for a size that is no size, `ParseError` for a name that is no name.
+
     >>> import tensordsl as td
     >>> td.matrix("A", 3, td.dim("k")).shape
     (3, k)
@@ -64,7 +68,9 @@ def matrix(name: str, rows: AnySize, columns: AnySize) -> Symbol:
 
 
 def tensor(name: str, *sizes: AnySize) -> Symbol:
-    """A symbol T[i,j,...] of any order.
+    """A symbol T[i,j,...] of any order, of shape `sizes`.
+
+    Raises `ShapeError` for a size that is no size, `ParseError` for a name that is no name.
 
     >>> import tensordsl as td
     >>> td.tensor("T", 2, 3, 4).ndim
@@ -99,6 +105,8 @@ def constant(array: Any) -> Expr:
 def identity(size: AnySize) -> Expr:
     """The identity matrix I[i,j] = δ[i,j], of shape (size, size). It is labels only and is never stored.
 
+    Raises `ShapeError` for a size that is no size.
+
     >>> import tensordsl as td
     >>> td.identity(3) @ td.vector("x", 3)
     <x[i] -> [i] : (3,)>
@@ -108,10 +116,12 @@ def identity(size: AnySize) -> Expr:
 
 @public()
 def ones(*sizes: AnySize) -> Expr:
-    """The tensor of ones of shape `sizes`. It is labels only and is never stored.
+    """The tensor of ones, out[i,j,...] = 1, of shape `sizes`. It is labels only and is never stored.
+
+    Raises `ShapeError` for a size that is no size.
 
     >>> import tensordsl as td
-    >>> td.sum(td.ones(2, 3)).evaluate()
+    >>> print(td.sum(td.ones(2, 3)))
     6
     """
     return number(1, tuple(check_size(size) for size in _spread(sizes)))
@@ -119,7 +129,9 @@ def ones(*sizes: AnySize) -> Expr:
 
 @public()
 def zeros(*sizes: AnySize) -> Expr:
-    """The tensor of zeros of shape `sizes`.
+    """The tensor of zeros, out[i,j,...] = 0, of shape `sizes`. It is labels only and is never stored.
+
+    Raises `ShapeError` for a size that is no size.
 
     >>> import tensordsl as td
     >>> td.vector("x", 3) + td.zeros(3) == td.vector("x", 3)
@@ -136,7 +148,8 @@ def _spread(sizes: Sequence[Any]) -> Sequence[Any]:
 def basis(size: AnySize, position: AnySize) -> Expr:
     """The standard basis vector e_p: e_p[i] = δ[i,p], of shape (size,), p from 0.
 
-    A position may be symbolic, a `td.dim`, which is given by name when the expression is evaluated.
+    A position may be symbolic, a `td.dim`, which is given by name when the expression is evaluated. Raises `ShapeError`
+    for a position out of range.
 
     >>> import tensordsl as td
     >>> td.basis(3, 1).evaluate()

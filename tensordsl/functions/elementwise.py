@@ -72,11 +72,31 @@ def function(
         return apply(record, *arguments)
 
     call.__name__ = call.__qualname__ = name
-    call.__doc__ = f"{about}\n\nDomain: {domain}. Derivative: {source}."
+    call.__doc__ = _docstring(record, about)
     functions[name] = call
     for numpy_function in same:
         array_functions[numpy_function] = call
     return call
+
+
+def _docstring(record: ElementwiseRecord, about: str) -> str:
+    """What a record says of its function, with an example: values beside NumPy's, the rule beside a difference."""
+    names = ("x",) if record.arity == 1 else ("a", "b", "c")[: record.arity]
+    points = [[low + (high - low) * part for part in (0.25, 0.5, 0.75)] for low, high in record.sample]
+    call = f"td.{record.name}({', '.join(names)})"
+    data = ", ".join(f"{name}={name}0" for name in names)
+    setup = [
+        "import numpy as np, tensordsl as td",
+        *(f'{name} = td.vector("{name}", 3)' for name in names),
+        *(f"{name}0 = np.array({point})" for name, point in zip(names, points, strict=True)),
+    ]
+    checks = [
+        f"np.allclose({call}.evaluate({data}), {record.numpy.format(*(name + '0' for name in names))})",
+        *(f"td.check_derivative({call}, {name}, dict({data})) < 1e-6" for name in names),
+    ]
+    lines = [*(f">>> {line}" for line in setup), *(text for check in checks for text in (f">>> {check}", "True"))]
+    errors = "" if record.arity == 1 else " Raises `ShapeError` where the shapes do not broadcast."
+    return "\n".join([about, "", f"Domain: {record.domain}. Derivative: {record.source}.{errors}", "", *lines, ""])
 
 
 def lifted(function: Callable[..., Expr], *arguments: object) -> Expr:
@@ -150,7 +170,8 @@ def power(base: object, exponent: object) -> Expr:
     """The power base ** exponent, entry by entry, broadcast: out[i] = base[i] ** exponent[i].
 
     A whole exponent from 0 to 4 is a product of equal factors. Otherwise d(aᵇ) = b aᵇ⁻¹ da + aᵇ log(a) db
-    (DLMF 4.7.5), for a positive base, or any base where the exponent is a whole number.
+    (DLMF 4.7.5), for a positive base, or any base where the exponent is a whole number. Raises `ShapeError` where the
+    shapes do not broadcast.
 
     >>> import tensordsl as td
     >>> x = td.vector("x", 3)
@@ -192,7 +213,13 @@ functions["power"] = power
 def divide(a: object, b: object) -> Expr:
     """The quotient a / b, entry by entry, broadcast: out[i] = a[i] / b[i].
 
-    Raises `UnsupportedError` for a division by the number zero.
+    Raises `UnsupportedError` for a division by the number zero, `ShapeError` where the shapes do not broadcast.
+    Derivative: 1/b by a, -a/b² by b.
+
+    >>> import tensordsl as td
+    >>> x = td.vector("x", 3)
+    >>> print(td.jacobian(td.divide(1, x), x))
+    -δ[i,j]/x[i]**2 -> [i,j]
     """
     if isinstance(a, Liftable) or isinstance(b, Liftable):
         return lifted(divide, a, b)

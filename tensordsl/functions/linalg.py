@@ -94,25 +94,43 @@ def inv(a: object) -> Expr:
 
 
 def det(a: object) -> Expr:
-    """The determinant of a square matrix. Derivative: ∂det(A)/∂A[k,l] = det(A) inv(A)[l,k] (Cookbook 49).
+    """The determinant of a square matrix, a scalar; of a stack of matrices, one for each.
 
-    Raises `ShapeError` unless A is square.
+    det(A) = Σ over permutations p of sign(p) A[0,p(0)] A[1,p(1)] ...; derivative ∂det(A)/∂A[k,l] = det(A) inv(A)[l,k]
+    (Cookbook 49), for an invertible A. Raises `ShapeError` unless A is square.
+
+    >>> import tensordsl as td
+    >>> A = td.matrix("A", 3, 3)
+    >>> print(td.grad(td.linalg.det(A), A).to_string("matrix"))
+    det(A) * inv(A)ᵀ
     """
     return Primitive(det_record, (_square("det", a),))
 
 
 def logdet(a: object) -> Expr:
-    """The logarithm of the absolute determinant, log|det A|. Derivative: inv(A)[l,k] (Cookbook 57).
+    """The logarithm of the absolute determinant, log|det A|, a scalar; of a stack of matrices, one for each.
 
-    Raises `ShapeError` unless A is square.
+    Derivative: ∂logdet(A)/∂A[k,l] = inv(A)[l,k] (Cookbook 57). It neither overflows nor underflows where the
+    determinant would. Raises `ShapeError` unless A is square.
+
+    >>> import tensordsl as td
+    >>> A = td.matrix("A", 3, 3)
+    >>> td.grad(td.logdet(A), A) == td.linalg.inv(A).T
+    True
     """
     return Primitive(logdet_record, (_square("logdet", a),))
 
 
 def solve(a: object, b: object) -> Expr:
-    """The solution x of A x = b, for a vector or matrix b: inv(A)[i,j] * b[j]; computed without the inverse.
+    """The solution x of A x = b, for a vector or matrix b: out[i] = inv(A)[i,j] * b[j]; computed without the inverse.
 
-    Raises `ShapeError` unless A is square and b has as many rows.
+    Derivative: dx = inv(A) (db - dA x), from that of the inverse (Cookbook 60). Raises `ShapeError` unless A is square
+    and b has as many rows, `BindError` when run on a singular A.
+
+    >>> import tensordsl as td
+    >>> A, b = td.matrix("A", 3, 3), td.vector("b", 3)
+    >>> print(td.jacobian(td.linalg.solve(A, b), b).to_string("matrix"))
+    inv(A)
     """
     matrix, right = _square("solve", a), as_expr(b)
     if right.ndim == 0 or right.shape[-1 if right.ndim == 1 else -2] != matrix.shape[-1]:
@@ -123,9 +141,17 @@ def solve(a: object, b: object) -> Expr:
 
 
 def norm(a: object, ord: object = None) -> Expr:
-    """The Euclidean norm of a vector, the Frobenius norm of a matrix: sqrt(sum of |a[i,...]|²).
+    """The Euclidean norm of a vector, the Frobenius norm of a matrix, a scalar: sqrt of the sum of |a[i,...]|².
 
-    Derivative: a/‖a‖ (Cookbook 129); not differentiable at zero.
+    Derivative: ∂‖a‖/∂a[i,...] = a[i,...]/‖a‖ (Cookbook 129); not differentiable at zero. Raises `UnsupportedError` for
+    another `ord` than these.
+
+    >>> import tensordsl as td
+    >>> x = td.vector("x", 2)
+    >>> print(td.grad(td.linalg.norm(x), x).to_string("matrix"))
+    x/norm(x)
+    >>> float(td.linalg.norm(x).evaluate(x=[3.0, 4.0]))
+    5.0
     """
     node = as_expr(a)
     if ord is not None and not (ord == 2 and node.ndim == 1) and not (ord == "fro" and node.ndim == 2):

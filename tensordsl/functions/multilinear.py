@@ -42,7 +42,15 @@ def tensor_product(a: Expr, b: Expr) -> Expr:
 
 @public(np.inner)
 def inner(a: object, b: object) -> Expr:
-    """NumPy's inner product, over the last axes: out[i..,j..] = a[i..,l] * b[j..,l]."""
+    """NumPy's inner product, over the last axes: out[i..,j..] = a[i..,l] * b[j..,l].
+
+    Raises `ShapeError` where the last axes differ in size.
+
+    >>> import tensordsl as td
+    >>> A, B = td.matrix("A", 2, 3), td.matrix("B", 4, 3)
+    >>> td.inner(A, B) == A @ B.T
+    True
+    """
     left, right = as_expr(a), as_expr(b)
     if left.ndim == 0 or right.ndim == 0:
         return multiply(left, right)
@@ -52,7 +60,15 @@ def inner(a: object, b: object) -> Expr:
 @operation("dot")
 @public(np.dot)
 def dot(a: object, b: object) -> Expr:
-    """NumPy's dot product: out[i..,j..,k] = a[i..,l] * b[j..,l,k]; a scalar for two vectors."""
+    """NumPy's dot product: out[i..,j..,k] = a[i..,l] * b[j..,l,k]; a scalar for two vectors.
+
+    Raises `ShapeError` where the axes that are summed differ in size.
+
+    >>> import tensordsl as td
+    >>> x, y = td.vector("x", 3), td.vector("y", 3)
+    >>> print(td.dot(x, y))
+    x[i]*y[i]
+    """
     left, right = as_expr(a), as_expr(b)
     if left.ndim == 0 or right.ndim == 0:
         return multiply(left, right)
@@ -63,9 +79,15 @@ def dot(a: object, b: object) -> Expr:
 
 @public(np.tensordot)
 def tensordot(a: object, b: object, axes: Any = 2) -> Expr:
-    """NumPy's tensordot: the sum over pairs of axes; `axes` is how many (last of a, first of b), or two lists.
+    """NumPy's tensordot: out[i..,j..] = a[i..,l..] * b[l..,j..], summed over pairs of axes.
 
-    Raises `ShapeError` where paired axes differ in size.
+    `axes` is how many are paired (last of a, first of b), or two lists that name them. Raises `ShapeError` where paired
+    axes differ in size.
+
+    >>> import tensordsl as td
+    >>> T, A = td.tensor("T", 2, 3, 4), td.matrix("A", 4, 3)
+    >>> print(td.tensordot(T, A, axes=([1, 2], [1, 0])))
+    A[k,j]*T[i,j,k] -> [i]
     """
     left, right = as_expr(a), as_expr(b)
     if isinstance(axes, int):
@@ -96,7 +118,8 @@ def tensordot(a: object, b: object, axes: Any = 2) -> Expr:
 def kron(a: object, b: object) -> Expr:
     """The Kronecker product A ⊗ B: out[(i,p),(j,q)] = A[i,j] * B[p,q]; NumPy's, for mixed orders too.
 
-    Its axes are groups of labels: the product is never formed unless its entries are asked for.
+    Its axes are groups of labels: the product is never formed unless its entries are asked for. The example is the
+    identity vec(BXAᵀ) = (A ⊗ B) vec X (Magnus and Neudecker, Matrix Differential Calculus, chapter 2).
 
     >>> import tensordsl as td
     >>> A, B, X = td.matrix("A", 2, 3), td.matrix("B", 4, 5), td.matrix("X", 5, 3)
@@ -115,7 +138,13 @@ def kron(a: object, b: object) -> Expr:
 def khatri_rao(a: object, b: object) -> Expr:
     """The columnwise Kronecker product: out[(i,p),j] = A[i,j] * B[p,j].
 
-    Raises `ShapeError` unless A and B are matrices with as many columns.
+    Raises `ShapeError` unless A and B are matrices with as many columns. The example is the identity
+    vec(A diag(x) Bᵀ) = (B ∗ A) x, ∗ this product (Khatri and Rao, Sankhyā A 30, 1968).
+
+    >>> import tensordsl as td
+    >>> A, B, x = td.matrix("A", 2, 3), td.matrix("B", 4, 3), td.vector("x", 3)
+    >>> td.khatri_rao(B, A) @ x == td.vec(A @ td.diag(x) @ B.T)
+    True
     """
     left, right = as_expr(a), as_expr(b)
     if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[1]:
@@ -131,6 +160,8 @@ def khatri_rao(a: object, b: object) -> Expr:
 def vec(a: object) -> Expr:
     """The columns of a matrix stacked: out[(j,i)] = A[i,j]; for any order, the first axis runs fastest.
 
+    For a matrix of shape (m, n) the result has shape (m*n,).
+
     >>> import tensordsl as td
     >>> td.vec(td.constant([[1, 2], [3, 4]])).evaluate()
     array([1, 3, 2, 4])
@@ -142,6 +173,9 @@ def vec(a: object) -> Expr:
 @public()
 def commutation(rows: AnySize, columns: AnySize) -> Expr:
     """The commutation matrix K with K vec(A) = vec(Aᵀ) for A of shape (rows, columns). It is labels only.
+
+    K[(i,j),(l,k)] = δ[i,k] δ[j,l], a square matrix of rows*columns rows (Magnus and Neudecker, chapter 3). Raises
+    `ShapeError` for a size that is no size.
 
     >>> import tensordsl as td
     >>> A = td.matrix("A", 2, 3)
@@ -156,6 +190,11 @@ def unvec(v: object, shape: Sequence[AnySize]) -> Expr:
     """The tensor of `shape` whose `vec` is v: out[i,j] = v[(j,i)].
 
     Raises `ShapeError` where v has not as many entries as `shape`.
+
+    >>> import tensordsl as td
+    >>> A = td.matrix("A", 2, 3)
+    >>> td.unvec(td.vec(A), (2, 3)) == A
+    True
     """
     node = as_expr(v)
     sizes = tuple(check_size(size) for size in shape)
@@ -170,7 +209,14 @@ def unvec(v: object, shape: Sequence[AnySize]) -> Expr:
 @operation("transpose")
 @public(np.transpose)
 def transpose(a: object, axes: Any = None) -> Expr:
-    """The axes in another order, in reverse when `axes` is None: out[j,i] = A[i,j]."""
+    """The axes in another order, in reverse when `axes` is None: out[j,i] = A[i,j].
+
+    Raises `ShapeError` unless `axes` names each axis once.
+
+    >>> import tensordsl as td
+    >>> td.transpose(td.tensor("T", 2, 3, 4), (1, 0, 2)).shape
+    (3, 2, 4)
+    """
     node = as_expr(a)
     if axes is not None and len(axes) == 1 and isinstance(axes[0], tuple | list):
         axes = axes[0]
@@ -185,7 +231,12 @@ def transpose(a: object, axes: Any = None) -> Expr:
 def trace(a: object) -> Expr:
     """The sum of the diagonal: out = A[i,i]; over the first two axes of a tensor.
 
-    Raises `ShapeError` unless those axes have one size.
+    Raises `ShapeError` unless those axes have one size. Derivative: ∂tr(A)/∂A[k,l] = δ[k,l].
+
+    >>> import tensordsl as td
+    >>> A = td.matrix("A", 3, 3)
+    >>> td.grad(td.trace(A), A) == td.identity(3)
+    True
     """
     node = as_expr(a)
     _need_diagonal(node, "trace")
@@ -197,7 +248,14 @@ def trace(a: object) -> Expr:
 @operation("diagonal")
 @public(np.diagonal)
 def diagonal(a: object) -> Expr:
-    """The diagonal: out[i] = A[i,i]; of a tensor's first two axes, put last as in NumPy."""
+    """The diagonal: out[i] = A[i,i]; of a tensor's first two axes, put last as in NumPy.
+
+    Raises `ShapeError` unless those axes have one size.
+
+    >>> import tensordsl as td
+    >>> print(td.diagonal(td.matrix("A", 3, 3)))
+    A[i,i] -> [i]
+    """
     node = as_expr(a)
     _need_diagonal(node, "diagonal")
     slots = ((0,), (0,), *singles(range(2, node.ndim)))
@@ -213,7 +271,15 @@ def _need_diagonal(node: Expr, what: str) -> None:
 
 @public(np.diag)
 def diag(a: object) -> Expr:
-    """A vector as a diagonal matrix, out[i,j] = x[i] δ[i,j]; of a matrix, its diagonal, out[i] = A[i,i]."""
+    """A vector as a diagonal matrix, out[i,j] = x[i] δ[i,j]; of a matrix, its diagonal, out[i] = A[i,i].
+
+    Raises `ShapeError` for other orders, and unless a matrix is square.
+
+    >>> import tensordsl as td
+    >>> x, A = td.vector("x", 3), td.matrix("A", 3, 3)
+    >>> td.diag(x) @ A == x[:, None] * A
+    True
+    """
     node = as_expr(a)
     if node.ndim == 1:
         return contract(1, [(node, ((0,),))], ((0,), (0,)), {0: node.shape[0]})
@@ -225,9 +291,14 @@ def diag(a: object) -> Expr:
 @operation("sum")
 @public(np.sum)
 def sum_(a: object, axis: Any = None, keepdims: bool = False, over: Any = None) -> Expr:
-    """The sum over `axis`, over all axes when None: out[i] = A[i,j] summed over j.
+    """The sum over `axis`, over all axes when None: out[i] = A[i,j] summed over j; `keepdims` keeps an axis of size 1.
 
-    In index notation, `over` names the indices to sum over: `td.sum(A[i, j] * x[j], over=j)`.
+    In index notation, `over` names the indices to sum over: `td.sum(A[i, j] * x[j], over=j)`. Raises `ShapeError` for an
+    axis that is not there.
+
+    >>> import tensordsl as td
+    >>> print(td.sum(td.matrix("A", 2, 3), axis=1))
+    A[i,j] -> [i]
     """
     if over is not None:
         return cast(Expr, _over(a, over))  # indexed, as its argument is
@@ -247,7 +318,14 @@ def _over(a: Any, over: Any) -> Any:
 @operation("mean")
 @public(np.mean)
 def mean(a: object, axis: Any = None, keepdims: bool = False) -> Expr:
-    """The mean over `axis`, over all axes when None: out[i] = A[i,j] summed over j, divided by the size of j."""
+    """The mean over `axis`, over all axes when None: out[i] = A[i,j] summed over j, divided by the size of j.
+
+    Raises `ShapeError` for an axis that is not there.
+
+    >>> import tensordsl as td
+    >>> print(td.mean(td.vector("x", td.dim("k"))))
+    x[i]/k
+    """
     node = as_expr(a)
     count = as_expr(product(node.shape[p] for p in axis_numbers(axis, node, "mean")))
     return divide_entries(sum_(node, axis, keepdims), count)
@@ -261,6 +339,13 @@ def einsum(subscripts: str, *operands: object, **sizes: AnySize) -> Expr:
     `einsum("i->ij", x, j=3)`; and letters in parentheses are one axis, the first the slowest, `"ij->(ji)"` (vec).
 
     Raises `ShapeError` where a letter has two sizes or an operand other axes than letters.
+
+    >>> import tensordsl as td
+    >>> A, x = td.matrix("A", 3, 3), td.vector("x", 3)
+    >>> td.einsum("ij,i,j->ij", A, x, x) == A * td.outer(x, x)
+    True
+    >>> td.einsum("i->ii", x) == td.diag(x), td.einsum("ij->(ji)", A) == td.vec(A)
+    (True, True)
     """
     nodes = [as_expr(operand) for operand in operands]
     text = subscripts.replace(" ", "") if isinstance(subscripts, str) else ""
@@ -299,6 +384,8 @@ def einsum(subscripts: str, *operands: object, **sizes: AnySize) -> Expr:
         pairs.append(Operand(node, tuple(slots)))
         place += len(piece) + 1
     for letter, given in sizes.items():
+        if letter not in text:
+            raise ShapeError(f"{where}: a size is given for {letter!r}, a letter that the subscripts do not have.")
         known.setdefault(label(letter), check_size(given))
     _solve_groups(pairs, known, where, text, names)
     if not arrow:

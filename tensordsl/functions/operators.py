@@ -59,7 +59,15 @@ def expand_dims(node: Expr, axis: int) -> Expr:
 @operation("add")
 @public(np.add)
 def add(a: object, b: object) -> Expr:
-    """The sum a + b, broadcast: out[i] = a[i] + b[i]."""
+    """The sum a + b, broadcast: out[i,j] = a[i,j] + b[i,j].
+
+    Raises `ShapeError` where the shapes do not broadcast. Derivative: the identity by each.
+
+    >>> import tensordsl as td
+    >>> A, x = td.matrix("A", 2, 3), td.vector("x", 3)
+    >>> print(td.add(A, x))
+    A[i,j] + x[j] -> [i,j]
+    """
     return add_all([as_expr(a), as_expr(b)])
 
 
@@ -71,21 +79,43 @@ def add_all(operands: Sequence[Expr]) -> Expr:
 @operation("subtract")
 @public(np.subtract)
 def subtract(a: object, b: object) -> Expr:
-    """The difference a - b, broadcast: out[i] = a[i] - b[i]."""
+    """The difference a - b, broadcast: out[i,j] = a[i,j] - b[i,j].
+
+    Raises `ShapeError` where the shapes do not broadcast. Derivative: the identity by a, its negative by b.
+
+    >>> import tensordsl as td
+    >>> x = td.vector("x", 3)
+    >>> td.subtract(x, x) == td.zeros(3)
+    True
+    """
     return add_all([as_expr(a), scale(-1, as_expr(b))])
 
 
 @operation("negative")
 @public(np.negative)
 def negative(a: object) -> Expr:
-    """The negative: out[i] = -a[i]."""
+    """The negative: out[i] = -a[i]. Derivative: -δ[i,k].
+
+    >>> import tensordsl as td
+    >>> x = td.vector("x", 3)
+    >>> td.negative(x) == -x == 0 - x
+    True
+    """
     return scale(-1, as_expr(a))
 
 
 @operation("multiply")
 @public(np.multiply)
 def multiply(a: object, b: object) -> Expr:
-    """The Hadamard product a * b, broadcast: out[i] = a[i] * b[i]."""
+    """The Hadamard product a * b, broadcast: out[i,j] = a[i,j] * b[i,j].
+
+    Raises `ShapeError` where the shapes do not broadcast. Derivative: the other factor on shared labels.
+
+    >>> import tensordsl as td
+    >>> A, x = td.matrix("A", 2, 3), td.vector("x", 3)
+    >>> print(td.multiply(A, x))
+    A[i,j]*x[j] -> [i,j]
+    """
     return multiply_all([as_expr(a), as_expr(b)])
 
 
@@ -97,7 +127,9 @@ def multiply_all(operands: Sequence[Expr], what: str = "Cannot multiply entry by
 
 @public()
 def hadamard(a: object, b: object) -> Expr:
-    """The Hadamard product A ∘ B of two tensors of one shape: out[i,j] = A[i,j] * B[i,j].
+    """The Hadamard product A ∘ B: out[i,j] = A[i,j] * B[i,j]; broadcast, as `*` is.
+
+    Raises `ShapeError` where the shapes do not broadcast.
 
     >>> import tensordsl as td
     >>> A, B = td.matrix("A", 2, 3), td.matrix("B", 2, 3)
@@ -110,7 +142,16 @@ def hadamard(a: object, b: object) -> Expr:
 @operation("matmul")
 @public(np.matmul)
 def matmul(a: object, b: object) -> Expr:
-    """The matrix product A @ B: out[i,k] = A[i,j] * B[j,k], NumPy's rule for vectors and for stacks of matrices."""
+    """The matrix product A @ B: out[i,k] = A[i,j] * B[j,k], NumPy's rule for vectors and for stacks of matrices.
+
+    Raises `ShapeError` where the columns of A are not as many as the rows of B, or where one is a scalar. Derivative:
+    ∂out[i,k]/∂A[l,m] = δ[i,l] B[m,k], ∂out[i,k]/∂B[l,m] = A[i,l] δ[k,m].
+
+    >>> import tensordsl as td
+    >>> A, B = td.matrix("A", 2, 3), td.matrix("B", 3, 4)
+    >>> print(td.matmul(A, B))
+    A[i,k]*B[k,j] -> [i,j]
+    """
     left, right = as_expr(a), as_expr(b)
     if left.ndim == 0 or right.ndim == 0:
         raise mismatch("The matrix product @ does not take scalars.", [(left, left.ndim == 0), (right, right.ndim == 0)],

@@ -11,12 +11,13 @@ import numpy as np
 from tensordsl.contraction import contract
 from tensordsl.dims import AnySize, Dim, Size, product, solve, substitute
 from tensordsl.errors import ParseError, ShapeError, TensorDSLError, show_shape
-from tensordsl.expr import Expr, Liftable, Select, symbol
+from tensordsl.expr import Contraction, Expr, Liftable, Select, symbol
 from tensordsl.functions import multilinear as m
 from tensordsl.functions import operators
 from tensordsl.functions.convert import as_expr, basis, constant, identity, ones
 from tensordsl.functions.indices import Index, Indexed, Term, as_indexed
 from tensordsl.functions.record import elementwise_records, functions
+from tensordsl.graph import topological
 from tensordsl.labels import singles
 from tensordsl.notation import tree as t
 
@@ -48,7 +49,7 @@ def build(tree: t.Tree, symbols: Mapping[str, Expr], dialect: str = "numpy", inf
             known = {n: substitute(v, {name: value}) for n, v in known.items()}
             known[name] = value
             continue
-        left = sorted(d.name for d in result.dims if d.name.startswith(UNKNOWN))
+        left = sorted(unsolved(result)) if builder.count else []
         if left and not infer:
             raise ShapeError("The text does not say every size: write I(k) for the identity of size k, K(m, n) for a "
                              "commutation matrix, [i:k] after the arrow for an index of size k.")
@@ -60,6 +61,15 @@ def build(tree: t.Tree, symbols: Mapping[str, Expr], dialect: str = "numpy", inf
             result = (MatrixBuilder if dialect == "matrix" else Builder)(symbols, known, infer).finish(tree)
         return result
     raise ParseError("The sizes of the text could not be solved for.")
+
+
+def unsolved(root: Expr) -> set[str]:
+    """The unknown dimensions that an expression is still made of, wherever they stand in it."""
+    found: set[str] = set()
+    for node in topological([root]):
+        sizes = (*node.shape, *(node.sizes if isinstance(node, Contraction) else ()))
+        found.update(name for size in sizes if isinstance(size, Size) for name in size.names if name.startswith(UNKNOWN))
+    return found
 
 
 class Builder:

@@ -106,7 +106,8 @@ class IndexPrinter:
                       for name in size.names}
 
     def dummy(self, size: AnySize, scope: Scope) -> tuple[str, Scope]:
-        name = next(name for name in index_names(self.root) if name not in scope)
+        name = next(name for name in index_names(self.root)
+                    if name not in scope and self.sizes.get(name, size) == size)  # an index has one size in a text
         self.sizes[name] = size
         return name, scope | {name}
 
@@ -137,7 +138,11 @@ class IndexPrinter:
     def fits(self, parts: tuple[Number, list[Operand], Groups, dict[Label, AnySize]], axes: Sequence[Names]) -> bool:
         """Whether the groups of a term are split as the names of the axes are."""
         _, _, output, sizes = parts
+        counts: dict[Label, int] = {}
         for group, names in zip(output, axes, strict=True):
+            for label in group:
+                if counts.setdefault(label, len(names) - len(group) + 1) != len(names) - len(group) + 1:
+                    return False
             if len(group) == len(names):
                 if any(sizes[label] != self.sizes[name] for label, name in zip(group, names, strict=True)):
                     return False
@@ -191,7 +196,7 @@ class IndexPrinter:
     def factors(self, node: Expr, slots: Groups, named: dict[Label, Names],
                 sliced: dict[Label, tuple[Select, Label | None]], scope: Scope) -> list[Factor]:
         """A factor of a product; inner products without sums are written flat, reciprocals below the line."""
-        if isinstance(node, Select) and len(slots[-1]) == 1:
+        if isinstance(node, Select) and all(len(group) == len(named[group[0]]) == 1 for group in slots):
             (column,) = named[slots[-1][0]]
             row = None if node.length is None else named[slots[0][0]][0]
             return [(4, t.Subscript(t.Name("δ"), (t.Name(column), position_tree(node, row))), False)]

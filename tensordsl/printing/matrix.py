@@ -198,14 +198,16 @@ class MatrixPrinter:
                     piece = transposed(piece)
                 piece.column = True
                 graph.weights.setdefault(labels[0], []).append(piece)
-            elif factor.ndim == 1:  # a vector along a group of two labels is a matrix, unstacked
-                outer, inner = labels
-                shape = t.Items((size_tree(graph.sizes[inner]), size_tree(graph.sizes[outer])), True)
-                graph.edges.append(Edge(inner, outer, Piece(t.Call("unvec", (piece.tree, shape)))))
-            elif labels[0] == labels[1]:
-                graph.weights.setdefault(labels[0], []).append(Piece(t.Call("diag", (piece.tree,))))
             else:
-                graph.edges.append(Edge(labels[0], labels[1], piece))
+                row, column = labels
+                if factor.ndim == 1:  # a vector along a group of two labels is a matrix, unstacked
+                    row, column = column, row
+                    shape = t.Items((size_tree(graph.sizes[row]), size_tree(graph.sizes[column])), True)
+                    piece = Piece(t.Call("unvec", (piece.tree, shape)))
+                if row == column:
+                    graph.weights.setdefault(row, []).append(Piece(t.Call("diag", (piece.tree,))))
+                else:
+                    graph.edges.append(Edge(row, column, piece))
         for label, size in graph.sizes.items():
             if label not in bound and label not in graph.kept:
                 graph.scalars.append(self.length(size))

@@ -92,7 +92,8 @@ def amount(size: int) -> str:
 def plan(e: Any, **sizes: int) -> Plan:
     """What would run for an expression, or a tuple of them, at the sizes given by name: `td.plan(e, k=1000)`.
 
-    A size that is not given is assumed to be 100, and the plan says so. Raises `PlanError` for a size that is none.
+    A size that is not given is assumed to be 100, and the plan says so. Bytes are those of float64, and the peak counts
+    the result and what is alive beside it, not the data. Raises `PlanError` for a size that is none.
 
     >>> import tensordsl as td
     >>> k = td.dim("k")
