@@ -38,23 +38,23 @@ app = typer.Typer(name="tensordsl", add_completion=False, rich_markup_mode="rich
 
 
 class Form(str, Enum):
-    index = "index"
-    cases = "cases"
-    differential = "differential"
-    slices = "slices"
-    matrix = "matrix"
-    einsum = "einsum"
-    all = "all"
+    INDEX = "index"
+    CASES = "cases"
+    DIFFERENTIAL = "differential"
+    SLICES = "slices"
+    MATRIX = "matrix"
+    EINSUM = "einsum"
+    ALL = "all"
 
 
 class Output(str, Enum):
-    dense = "dense"
-    sparse = "sparse"
+    DENSE = "dense"
+    SPARSE = "sparse"
 
 
 class Dialect(str, Enum):
-    numpy = "numpy"
-    matrix = "matrix"
+    NUMPY = "numpy"
+    MATRIX = "matrix"
 
 
 Expression = Annotated[str, typer.Argument(metavar="EXPR", show_default=False,
@@ -288,7 +288,7 @@ def read_csv(path: Path, name: str) -> Any:
 def read_zarr(path: Path, name: str) -> Any:
     import zarr
 
-    array = zarr.open(str(path), mode="r")
+    array: Any = zarr.open(str(path), mode="r")
     if not hasattr(array, "dtype"):
         raise BindError(f"The data for {name}, '{path}', is a group of arrays; give the path of one of them.")
     return array[...]
@@ -300,7 +300,7 @@ READERS: dict[str, Callable[[Path, str], Any]] = {".npy": read_npy, ".npz": read
 
 def check_target(out: Path, output: Output | None, force: bool) -> Output:
     """The kind of result that a file takes. Everything that can be known beforehand about writing it is checked."""
-    kinds = {".npy": Output.dense, ".npz": Output.sparse}
+    kinds = {".npy": Output.DENSE, ".npz": Output.SPARSE}
     if out.suffix == ".zarr":
         raise UnsupportedError(f"--out {out}: results in chunks are not in this version. Write a dense result as .npy, a "
                                "sparse one as .npz.")
@@ -309,7 +309,7 @@ def check_target(out: Path, output: Output | None, force: bool) -> Output:
         raise UsageError(f"--out {out}: expected a name that ends in .npy (dense) or .npz (sparse).")
     if output is not None and output is not kind:
         raise UsageError(f"--out {out}: {out.suffix} holds a {kind.value} result, but --output {output.value} is asked "
-                         f"for. Write to {out.with_suffix('.npz' if output is Output.sparse else '.npy')}.")
+                         f"for. Write to {out.with_suffix('.npz' if output is Output.SPARSE else '.npy')}.")
     if out.is_dir():
         raise UsageError(f"--out {out} is a directory.")
     if not out.parent.is_dir():
@@ -354,15 +354,15 @@ def summary(page: Page, problem: Problem, value: Any, kind: Output) -> None:
     """What a result is, and its entries as far as they fit."""
     title = (problem.name if problem.wrt is None
              else derivative_name(problem.name, problem.wrt.name, problem.order, page.ascii))
-    entries = value.data if kind is Output.sparse else np.asarray(value)
+    entries = value.data if kind is Output.SPARSE else np.asarray(value)
     words = f"{show_shape(np.shape(value))} {entries.dtype}, "
     words += (f"{entries.size:,} numbers stored of {int(np.prod(value.shape, dtype=object)):,}"
-              if kind is Output.sparse else f"{entries.size:,} number{'s' * (entries.size != 1)}")
+              if kind is Output.SPARSE else f"{entries.size:,} number{'s' * (entries.size != 1)}")
     if entries.size and entries.dtype.kind in "fc":
         odd = int(entries.size - np.count_nonzero(np.isfinite(entries)))
         words += f", {odd:,} of them not finite" if odd else ""
     page.heading(title, words)
-    if kind is Output.dense:
+    if kind is Output.DENSE:
         width = min(page.width, 100) - 2
         with np.printoptions(linewidth=width, threshold=200, edgeitems=3, precision=6, suppress=False):
             for line in str(value).splitlines():
@@ -402,9 +402,9 @@ def command(context: typer.Context,
 @app.command()
 def diff(expression: Expression, wrt: Wrt, shape: Shapes = [], order: Order = 1,  # noqa: B006 - typer copies it
          form: Annotated[Form, typer.Option("--form", metavar="FORM", help="The reading to show: index, cases, differential, "
-                                                                            "slices, matrix, einsum, or all.")] = Form.all,
+                                                                            "slices, matrix, einsum, or all.")] = Form.ALL,
          latex: Annotated[bool, typer.Option("--latex", help="Write LaTeX.")] = False,
-         ascii: Ascii = False, dialect: Dialects = Dialect.numpy) -> None:  # noqa: A002
+         ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:  # noqa: A002
     """Show the derivative of an expression in every reading, or in one.
 
     tensordsl diff 'A * outer(x, x)' --wrt x --form matrix
@@ -418,15 +418,15 @@ def diff(expression: Expression, wrt: Wrt, shape: Shapes = [], order: Order = 1,
     name = problem.name
     if order > 1:
         name = next(n for n in ("G", "H", "Y", "Z", "W") if n not in problem.names and n != problem.name)
-    if form is not Form.all and problem.assumed:
+    if form is not Form.ALL and problem.assumed:
         print(assumption(problem), file=sys.stderr)
     if latex:
         for line in latex_lines(node, x, name, form):
             page.raw(line)
         return
     result = jacobian(node, x)
-    found = [r for r in readings(node, x, page.ascii, name) if form in (Form.all, r.form)]
-    if form is not Form.all:
+    found = [r for r in readings(node, x, page.ascii, name) if form in (Form.ALL, r.form)]
+    if form is not Form.ALL:
         for reading in found:
             page.raw(reading.text if reading.form == "einsum" else reading.line)
         return
@@ -449,17 +449,17 @@ def latex_lines(node: Expr, x: Symbol, name: str, form: Form) -> list[str]:
     indices = "ijkl"[node.ndim:node.ndim + x.ndim] if node.ndim > 1 else ""
     entry = rf"\frac{{\partial {name}}}{{\partial {variable}_{{{indices}}}}}" if indices else left
     found = {
-        Form.index: [f"{left} = {whole.to_latex('index')}"],
-        Form.cases: [f"{left} = {whole.to_latex('cases')}"],
-        Form.differential: [rf"\mathrm{{d}}{name} = {differential(node, x).to_latex('matrix')}"],
-        Form.slices: [f"{entry} = {whole.to_latex('slices', kept=node.ndim)}"],
-        Form.matrix: [rf"\frac{{\partial {rows}}}{{\partial {columns}^{{\top}}}} = "
+        Form.INDEX: [f"{left} = {whole.to_latex('index')}"],
+        Form.CASES: [f"{left} = {whole.to_latex('cases')}"],
+        Form.DIFFERENTIAL: [rf"\mathrm{{d}}{name} = {differential(node, x).to_latex('matrix')}"],
+        Form.SLICES: [f"{entry} = {whole.to_latex('slices', kept=node.ndim)}"],
+        Form.MATRIX: [rf"\frac{{\partial {rows}}}{{\partial {columns}^{{\top}}}} = "
                       f"{jacobian_matrix(node, x).to_latex('matrix')}",
                       rf"\frac{{\partial {rows}^{{\top}}}}{{\partial {columns}}} = "
                       f"{jacobian_matrix(node, x, layout='denominator').to_latex('matrix')}"],
-        Form.einsum: [whole.to_latex("einsum")],
+        Form.EINSUM: [whole.to_latex("einsum")],
     }
-    if form is not Form.all:
+    if form is not Form.ALL:
         return found[form]
     lines: list[str] = []
     for key, texts in found.items():
@@ -478,13 +478,13 @@ def evaluate(expression: Expression, data: Data = [], wrt: MaybeWrt = None, orde
                                                       help="Write the result: .npy (dense) or .npz (sparse: data, "
                                                            "coords, shape).")] = None,
              force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
-             ascii: Ascii = False, dialect: Dialects = Dialect.numpy) -> None:  # noqa: A002
+             ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:  # noqa: A002
     """Compute an expression, or its derivative, from data.
 
     tensordsl eval 'A * outer(x, x)' --wrt x --data A=A.npy --data x=x.npy --out J.npz
     """
     page = Page(ascii)
-    kind = check_target(out, output, force) if out is not None else output or Output.dense
+    kind = check_target(out, output, force) if out is not None else output or Output.DENSE
     sizes = sizes_of(size)
     declared_shapes = shapes_of(shape)
     arrays = {name: load(name, source) for name, source in split("--data", data, "x=x.npy").items()}
@@ -502,23 +502,23 @@ def evaluate(expression: Expression, data: Data = [], wrt: MaybeWrt = None, orde
         raise BindError(f"No data fixes the size {', '.join(loose)}. Give it, as in --size {loose[0]}=5.")
     with np.errstate(all="ignore"):  # the summary counts what is not finite
         value = compile_function(result, output=kind.value)({**arrays, **sizes})
-    if kind is Output.sparse:
+    if kind is Output.SPARSE:
         value.sum_duplicates()
     if out is None:
         introduce(page, problem, result)
         summary(page, problem, value, kind)
         return
-    if kind is Output.sparse:
+    if kind is Output.SPARSE:
         write(out, force, lambda file: save_sparse(file, value))
     else:
         write(out, force, lambda file: np.save(file, value))
-    stored = value.nnz if kind is Output.sparse else np.size(value)
+    stored = value.nnz if kind is Output.SPARSE else np.size(value)
     page.raw(f"{out}: {show_shape(np.shape(value))}, {stored:,} numbers, {kind.value}")
 
 
 @app.command()
 def plan(expression: Expression, wrt: MaybeWrt = None, order: Order = 1, size: Sizes = [],  # noqa: B006
-         shape: Shapes = [], ascii: Ascii = False, dialect: Dialects = Dialect.numpy) -> None:  # noqa: A002, B006
+         shape: Shapes = [], ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:  # noqa: A002, B006
     """Show the program that would run, with its costs, without running it.
 
     tensordsl plan 'A * outer(x, x)' --wrt x --size k=1000
@@ -535,7 +535,7 @@ def plan(expression: Expression, wrt: MaybeWrt = None, order: Order = 1, size: S
 
 @app.command()
 def check(expression: Expression, wrt: Wrt, data: Data = [], shape: Shapes = [],  # noqa: B006
-          order: Order = 1, ascii: Ascii = False, dialect: Dialects = Dialect.numpy) -> None:  # noqa: A002
+          order: Order = 1, ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:  # noqa: A002
     """Compare the derivative with a numerical one, at the data given or at random points.
 
     tensordsl check 'logdet(X.T @ X)' --wrt X
@@ -601,8 +601,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return complain(f"{words} See {command} --help." if command else words)
     except TensorDSLError as error:
         return complain(str(error))
-    except BrokenPipeError:  # whoever read the output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):  # whoever read the output has left, which typer and rich turn into an exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except OSError as error:
         return complain(f"{error.filename or 'a file'}: {error.strerror or error}.")

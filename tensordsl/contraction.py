@@ -206,15 +206,11 @@ def split_structure(node: Contraction) -> tuple[Number, list[Operand], Groups, d
     if _is_core(node):
         core, labels = with_coefficient(node, 1), singles(kept)
         return node.coefficient, [Operand(core, labels)], labels, {label: sizes[label] for label in kept}
-    scattered: list[Operand] = []
-    inside = [Operand(f, s) for f, s in zip(node.factors, node.slots, strict=True)]
-    while True:  # a slice scatters what it takes, and so does a slice of that
-        found = [operand for operand in inside if isinstance(operand.node, Select) and operand.slots[-1][0] in kept]
-        if not found:
-            break
-        scattered += found
-        inside = [operand for operand in inside if operand not in found]
-        kept.update(dict.fromkeys(label for _, slots in found for label in flat(slots)))
+    scattered = [Operand(f, s) for f, s in zip(node.factors, node.slots, strict=True)
+                 if isinstance(f, Select) and s[-1][0] in kept]
+    inside = [Operand(f, s) for f, s in zip(node.factors, node.slots, strict=True) if Operand(f, s) not in scattered]
+    for _, slots in scattered:
+        kept.update(dict.fromkeys(flat(slots)))
     bound = {la for _, slots in inside for la in flat(slots)}
     core_labels = [la for la in kept if la in bound]
     within = bound | {la for la in sizes if la not in kept}
@@ -262,13 +258,14 @@ def _tidy_selections(operands: list[Operand], output: Groups, unifier: Unifier) 
                 del operands[place]
                 changed = True
                 break
-            if len(column) != 1 or any(len(group) != 1 for group in row):
-                continue
-            if counts[column[0]] == 1:  # the sum of S over its columns is one for each row
-                unifier.replace(column[0], ())
+            if all(counts[label] == 1 for label in column):  # the sum of S over its columns is one for each row
+                for label in column:
+                    unifier.replace(label, ())
                 del operands[place]
                 changed = True
                 break
+            if len(column) != 1 or any(len(group) != 1 for group in row):
+                continue
             if counts[column[0]] == 2:
                 for other, (second, its_slots) in enumerate(operands):
                     if other != place and isinstance(second, Select) and second.length is not None \
@@ -353,12 +350,23 @@ def split_coefficient(node: Expr) -> tuple[Number, Expr]:
 
 
 def common_coefficient(node: Sum) -> tuple[Number, Expr]:
-    """The number that every term of a sum is multiplied by, and what it multiplies."""
-    split = [split_coefficient(term) for term in node.terms]
-    first = split[0][0]
-    if first == 1 or any(repr(coefficient) != repr(first) for coefficient, _ in split):
+    """The number that every term of a sum is multiplied by, up to its sign, and what it multiplies."""
+    common = common_number([split_coefficient(term)[0] for term in node.terms])
+    if common == 1:
         return 1, node
-    return first, add_terms([body for _, body in split], node.shape)
+    return common, add_terms([scale(reciprocal(common), term) for term in node.terms], node.shape)
+
+
+def reciprocal(value: Number) -> Number:
+    return Fraction(1) / value if isinstance(value, int | Fraction) else 1 / value
+
+
+def common_number(numbers: Sequence[Number]) -> Number:
+    """The magnitude that all numbers share, with their sign where they share that too; one where they share none."""
+    first = numbers[0]
+    if isinstance(first, complex) or any(isinstance(n, complex) or repr(abs(n)) != repr(abs(first)) for n in numbers):
+        return 1
+    return first if all(number == first for number in numbers) else abs(first)
 
 
 def with_coefficient(node: Contraction, coefficient: Number) -> Expr:
@@ -414,10 +422,12 @@ def _merge_structures(terms: list[Expr]) -> list[Expr]:
         key: object = place
         parts = None
         if isinstance(term, Contraction) and is_structured(term):
-            parts = split_structure(term)
-            _, operands, output, sizes = parts
-            scattered = tuple((node.digest, slots) for node, slots in operands[:-1])
-            key = (output, scattered, tuple(sizes[label] for label in flat(output)))
+            found = split_structure(term)
+            _, operands, output, sizes = found
+            if not is_structured(operands[-1].node):  # else, as a slice of a slice is, a sum of cores falls apart again
+                parts = found
+                scattered = tuple((node.digest, slots) for node, slots in operands[:-1])
+                key = (output, scattered, tuple(sizes[label] for label in flat(output)))
         groups.setdefault(key, []).append(parts if parts is not None else as_operands(term))
     if len(groups) == len(terms):
         return terms

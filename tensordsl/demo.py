@@ -66,7 +66,7 @@ def numerical(covariance: Array, weights: Array) -> Array:
     """∂F/∂w by central differences of the formula itself: plain NumPy that knows nothing of any rule."""
 
     def value(w: Array) -> Array:
-        return covariance * np.outer(w, w)
+        return np.asarray(covariance * np.outer(w, w))
 
     columns = []
     for place, weight in enumerate(weights):

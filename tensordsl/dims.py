@@ -20,7 +20,17 @@ Monomial = tuple[tuple[str, int], ...]  # ((name, power), ...), sorted by name
 
 
 class Size:
-    """A polynomial in dimensions, such as `k*m` or `k + 1`."""
+    """A polynomial in dimensions with whole coefficients, such as `k*m` or `k + 1`; made by arithmetic on `td.dim`.
+
+    In arithmetic with expressions a size is the number that it will be.
+
+    >>> import tensordsl as td
+    >>> k = td.dim("k")
+    >>> (k + 1) * k
+    k**2 + k
+    >>> print(td.sum(td.vector("x", k)) / k)
+    x[i]/k
+    """
 
     __slots__ = ("_hash", "terms")
     __array_ufunc__ = None  # an array beside a size leaves the operation to the size
@@ -103,7 +113,12 @@ def _beyond(name: str, a: Any, b: Any) -> Any:
 
 
 class Dim(Size):
-    """A named dimension. Two dimensions of one name are the same dimension."""
+    """A named dimension, made by `td.dim`. Two dimensions of one name are the same dimension.
+
+    >>> import tensordsl as td
+    >>> td.dim("k") == td.dim("k")
+    True
+    """
 
     __slots__ = ("name",)
 

@@ -6,7 +6,17 @@ from collections.abc import Iterable
 
 
 class TensorDSLError(Exception):
-    """Any error of tensordsl."""
+    """Any error of tensordsl: what was given, what was expected, where, and the way out.
+
+    >>> import tensordsl as td
+    >>> try:
+    ...     td.grad(td.vector("x", 3), td.vector("x", 3))
+    ... except td.TensorDSLError as error:
+    ...     print(error)
+    The gradient is of a scalar, shape (); given was
+        x[i] -> [i]  has shape (3,)   <-- ^
+    Use td.jacobian(F, x), or sum the entries first.
+    """
 
 
 class ShapeError(TensorDSLError):

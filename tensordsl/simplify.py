@@ -117,6 +117,40 @@ def take_out_common_factors(node: Sum) -> Expr:
     return contract(1, [*operands, (inner, kept)], labels, dict(enumerate(node.shape)))
 
 
+def sharing(terms: Sequence[Expr]) -> list[list[Expr]]:
+    """The terms in groups that have a factor of two axes or more in common, as A*x + A*y and B*x have.
+
+    Ends, as each group takes a term at least.
+    """
+    left, groups = list(terms), []
+    while left:
+        best = left[:1]
+        for factor in dict.fromkeys(operand.node for operand in as_operands(left[0])[1] if operand.node.ndim > 1):
+            members = left[:1]
+            for other in left[1:]:
+                if any(node is factor for node, _ in common_factors([*members, other]).common):
+                    members.append(other)
+            best = max(best, members, key=len)
+        left = [term for term in left if term not in best]
+        groups.append(best)
+    return groups
+
+
+def distributed(node: Expr) -> Expr:
+    """A sum whose axes are grouped anew as a sum of terms that are: vec(A + B) → vec(A) + vec(B).
+
+    Ends, as the sum is in no term any more.
+    """
+    if not isinstance(node, Contraction) or len(node.factors) != 1 or not isinstance(node.factors[0], Sum):
+        return node
+    terms = node.factors[0].terms
+    if all(len(group) < 2 for groups in (*node.slots, node.output, *(as_operands(term)[2] for term in terms))
+           for group in groups):
+        return node
+    sizes = dict(enumerate(node.sizes))
+    return add_terms([contract(node.coefficient, [(term, node.slots[0])], node.output, sizes) for term in terms], node.shape)
+
+
 def arranged(node: Expr) -> Expr:
     """A contraction with the common factors of its inner sums taken out and joined: B_ki (c B)_kj → B_ki c_k B_kj.
 

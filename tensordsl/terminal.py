@@ -112,7 +112,9 @@ class Page:
         texts = [line if isinstance(line, Text) else Text(line) for line in lines]
         body = Text("\n").join(texts)
         if self.plain:
-            self.show(*([Text(title), ""] if title else []), body)
+            if title:
+                self.show(title, "")
+            self.show(body)
         else:
             self.show(Panel(body, title=Text(title, style="heading") if title else None, title_align="left",
                             box=self.frame, expand=False, border_style="aside", padding=(0, 1)))

@@ -654,7 +654,7 @@ def central_differences(function: Callable[[dict[str, Any]], Any], data: dict[st
         def at(t: float, place: tuple[int, ...] = place) -> Any:
             moved = np.array(x, dtype=np.result_type(x, float))
             moved[place] += t
-            return np.asarray(function({**data, name: moved}))
+            return np.asarray(function({**data, name: moved})) * 1.0
 
         columns.append((8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h))
     return np.stack(columns, axis=-1).reshape(np.shape(columns[0]) + x.shape)
@@ -662,7 +662,7 @@ def central_differences(function: Callable[[dict[str, Any]], Any], data: dict[st
 
 def close(found: Any, expected: Any, tolerance: float = 1e-8) -> bool:
     """Whether two arrays have one shape and agree, on the scale of the largest entry."""
-    found, expected = np.asarray(found), np.asarray(expected)
+    found, expected = np.asarray(found) * 1.0, np.asarray(expected) * 1.0
     if found.shape != expected.shape:
         return False
     scale = max(1.0, float(np.max(np.abs(expected), initial=0.0)))

@@ -146,7 +146,7 @@ _power: Callable[..., Expr] = function("power", "np.power({0}, {1})", _power_rul
 def comparison(name: str, sign: str, latex: str, same: Any) -> Callable[..., Expr]:
     """A comparison, which is also what the Python operator means."""
     compare = function(name, f"({{0}} {sign} {{1}})", lambda y, a, b: (None, None), latex=latex, same=(same,),
-                       sample=((0.5, 1.0), (1.5, 2.0)), source="a comparison is constant almost everywhere",
+                       sample=((0.5, 1.0), (1.5, 2.0)), truth=True, source="a comparison is constant almost everywhere",
                        about=f"Whether a[i] {sign} b[i], entry by entry.")
     operation(name)(compare)
     return compare

@@ -89,6 +89,7 @@ class Builder:
         return self.known.get(name, Dim(name))
 
     def finish(self, tree: t.Tree) -> Expr:
+        self.dims = {name: Dim(name) for name in t.sizes(tree)} | self.dims
         value = self.value(tree)
         if isinstance(value, Indexed):
             value = value.tensor()
@@ -402,7 +403,7 @@ class MatrixBuilder(Builder):
     """The matrix dialect: vectors are columns, and every value is a matrix or a scalar."""
 
     def finish(self, tree: t.Tree) -> Expr:
-        value = as_expr(self.value(tree))
+        value = as_expr(super().finish(tree))
         if value.ndim == 2 and value.shape[1] == 1:
             return value[0, 0] if value.shape[0] == 1 else value[:, 0]
         return value
@@ -466,4 +467,6 @@ class MatrixBuilder(Builder):
             return value[:, 0]
         if value.ndim == 2 and axes == 0:
             return value[0, 0]
+        if value.ndim == 0:  # a tensor of one entry is written as a scalar
+            return value[(None,) * axes] if axes else value
         return value

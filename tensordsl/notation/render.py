@@ -80,7 +80,7 @@ class Plain(Renderer):
             case t.Product(operator, factors):
                 return self.product(operator, factors)
             case t.Power(base, exponent):
-                return f"{self.at(base, POSTFIX)}**{self.at(exponent, POWER)}", POWER
+                return f"{self.at(base, POSTFIX)}**{self.at(exponent, NEGATIVE)}", POWER
             case t.Transpose(operand):
                 return self.at(operand, POSTFIX) + (".T" if self.ascii else "ᵀ"), POSTFIX
             case t.Call(function, arguments, options):
@@ -138,8 +138,9 @@ class Plain(Renderer):
 
 
 def _has_matrix_product(tree: t.Tree) -> bool:
-    return isinstance(tree, t.Transpose) or (isinstance(tree, t.Product) and tree.operator in SPACED) \
-        or any(_has_matrix_product(child) for child in t.children(tree))
+    """Whether a product of matrices shows outside of calls and subscripts."""
+    return (isinstance(tree, t.Product) and tree.operator in SPACED) or (
+        not isinstance(tree, t.Call | t.Subscript) and any(_has_matrix_product(child) for child in t.children(tree)))
 
 
 class Latex(Renderer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 
@@ -133,6 +133,20 @@ def _trees(value: object) -> Iterator[Tree]:
             yield from _trees(item)
 
 
+def sizes(tree: Tree) -> set[str]:
+    """The names that stand for sizes wherever they stand: those after a colon, and those of I, ones, einsum, ..."""
+    found: set[str] = set()
+    stack: list[tuple[Tree, bool]] = [(tree, False)]
+    while stack:
+        node, inside = stack.pop()
+        if inside and isinstance(node, Name):
+            found.add(node.name)
+        of_sizes = isinstance(node, Call) and node.function in ("I", "K", "identity", "commutation", "ones", "zeros")
+        options = {size for _, size in node.options} if isinstance(node, Call) and node.function == "einsum" else set()
+        stack += [(child, inside or of_sizes or isinstance(node, Axis) or child in options) for child in children(node)]
+    return found
+
+
 def depth(tree: Tree, limit: int) -> int:
     """The depth of a tree, as far as `limit`; iterative, so that no text can exhaust the stack."""
     level, deepest = [tree], 0
@@ -142,5 +156,5 @@ def depth(tree: Tree, limit: int) -> int:
     return deepest
 
 
-def product(operator: str, factors: tuple[Tree, ...]) -> Tree:
-    return factors[0] if len(factors) == 1 else Product(operator, factors)
+def product(operator: str, factors: Sequence[Tree]) -> Tree:
+    return factors[0] if len(factors) == 1 else Product(operator, tuple(factors))

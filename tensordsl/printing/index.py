@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
-from tensordsl.contraction import Operand, as_operands, is_zero, number_of, split_coefficient
+from tensordsl.contraction import Operand, as_operands, is_zero, number_of, reciprocal, scale, split_coefficient
+from tensordsl.contraction import common_number as shared_number
 from tensordsl.dims import AnySize, Size
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Primitive, Select, Sum, Symbol
 from tensordsl.labels import Groups, Label, flat, is_plain
@@ -23,7 +24,7 @@ from tensordsl.printing.names import (
     size_tree,
     with_number,
 )
-from tensordsl.simplify import common_factors
+from tensordsl.simplify import common_factors, distributed, sharing
 
 Names = tuple[str, ...]  # the index names of one axis: one, several for a group, none for an axis of size one
 Scope = frozenset[str]  # the index names in use around a term
@@ -32,6 +33,7 @@ Factor = tuple[int, t.Tree, bool]  # its place in the product, its tree, whether
 
 def index_tree(node: Expr) -> t.Tree:
     """The tree of the index form; no arrow for a scalar."""
+    node = distributed(node)
     axes = name_axes(node, index_names(node))
     printer = IndexPrinter(node, axes)
     body = printer.body(node, axes, frozenset(name for names in axes for name in names))
@@ -96,14 +98,30 @@ def shown_indices(tree: t.Tree) -> set[str]:
     return shown
 
 
+def used_indices(tree: t.Tree) -> set[str]:
+    """Every name that stands in a subscript."""
+    found: set[str] = set()
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, t.Subscript):
+            inner = list(node.keys)
+            while inner:
+                part = inner.pop()
+                if isinstance(part, t.Name):
+                    found.add(part.name)
+                inner.extend(t.children(part))
+        stack.extend(t.children(node))
+    return found
+
+
 class IndexPrinter:
     """Prints the parts of `root`, whose axes have the names `axes`."""
 
     def __init__(self, root: Expr, axes: Sequence[Names]) -> None:
         self.root = root
         self.sizes = name_sizes(root, axes)
-        self.known = {name for symbol in root.symbols for size in symbol.shape if isinstance(size, Size)
-                      for name in size.names}
+        self.known = {dim.name for dim in root.dims}
 
     def dummy(self, size: AnySize, scope: Scope) -> tuple[str, Scope]:
         name = next(name for name in index_names(self.root)
@@ -113,24 +131,31 @@ class IndexPrinter:
 
     def body(self, node: Expr, axes: Sequence[Names], scope: Scope, inside: bool = False) -> t.Tree:
         """The tree of a node with names for its axes; `inside`, its sums are written out."""
+        node = distributed(node)
         if isinstance(node, Sum):
-            sign, number, factors = self.sum(node, axes, scope, inside)
+            sign, number, factors = self.sum(ordered_terms(node), axes, scope, inside)
             tree = self.product(number, factors)
         else:
             sign, tree = self.term(node, axes, scope, inside)
         return tree if sign > 0 else t.Negative(tree)
 
-    def sum(self, node: Sum, axes: Sequence[Names], scope: Scope, inside: bool) -> tuple[int, Number, list[Factor]]:
+    def sum(self, terms: Sequence[Expr], axes: Sequence[Names], scope: Scope, inside: bool,
+            ) -> tuple[int, Number, list[Factor]]:
         """A sum as a sign, a number, its common factors and what is left."""
-        terms = ordered_terms(node)
         names = [name for axis in axes for name in axis]
         alike = all(self.fits(as_operands(term), axes) and len(flat(as_operands(term)[2])) == len(names)
                     for term in terms)
         common, rest = common_factors(terms) if alike else ((), tuple(terms))
         coefficient, bodies = common_number(rest)
         taken = bool(common) or coefficient != 1
-        parts = [self.term(body, axes, scope, inside or taken) for body in bodies]
-        factors: list[Factor] = [(2, t.Sum(tuple(parts)), False)]
+        parts = []
+        for group in sharing(bodies) if alike and not common else [[body] for body in bodies]:
+            if len(group) > 1:
+                sign, number, factors = self.sum(group, axes, scope, inside or taken)
+                parts.append((sign, self.product(number, factors)))
+            else:
+                parts.append(self.term(group[0], axes, scope, inside or taken))
+        factors = [(3, t.Sum(tuple(parts)), False)]
         for factor, places in common:
             factors += self.factors(factor, tuple((p,) for p in places), {p: (n,) for p, n in enumerate(names)}, {}, scope)
         return *sign_and_magnitude(coefficient), factors
@@ -186,11 +211,14 @@ class IndexPrinter:
         tree = self.product(magnitude, factors)
         known = shown_indices(tree)
         if dummies and (inside or isinstance(tree, t.Sum) or not known.issuperset(dummies)):
-            tree = t.SumOver(replace(sized_axis(dummies, known, self.sizes), grouped=False), tree)
+            outside = [factor for factor in factors if used_indices(factor[1]).isdisjoint(dummies)]
+            summed = self.product(1, [factor for factor in factors if factor not in outside])
+            over = t.SumOver(replace(sized_axis(dummies, shown_indices(summed), self.sizes), grouped=False), summed)
+            tree = self.product(magnitude, [*outside, (1, over, False)])
         return sign, tree
 
     def shows(self, size: AnySize) -> bool:
-        """Whether a size can be written as a number: a reader knows the sizes that the symbols have."""
+        """Whether a size can be written as a number: a reader knows the sizes of symbols, and those after the arrow."""
         return isinstance(size, int) or size.names <= self.known
 
     def factors(self, node: Expr, slots: Groups, named: dict[Label, Names],
@@ -209,14 +237,16 @@ class IndexPrinter:
             return [found for factor, own in zip(node.factors, node.slots, strict=True)
                     for found in self.factors(factor, own, inner, {}, scope)]
         if isinstance(node, Sum):
-            sign, number, found = self.sum(node, axes, scope, inside=True)
+            sign, number, found = self.sum(ordered_terms(node), axes, scope, inside=True)
             if sign > 0 and number == 1:
                 return found
         if isinstance(node, Elementwise) and node.record.name == "power":
             exponent = number_of(node.children[1])
             if exponent is not None and not isinstance(exponent, complex) and exponent < 0:
                 base = self.body(node.children[0], axes, scope, inside=True)
-                return [(1, base if exponent == -1 else t.Power(base, number_tree(-exponent)), True)]
+                parts = base.factors if isinstance(base, t.Product) and base.operator == "*" else (base,)
+                return [(kind_of(node), part if exponent == -1 else t.Power(part, number_tree(-exponent)), True)
+                        for part in parts]
         return [(kind_of(node), self.factor(node, axes, scope), False)]
 
     def slice(self, node: Expr, slots: Groups, named: dict[Label, Names],
@@ -266,9 +296,8 @@ class IndexPrinter:
     def product(self, number: Number, factors: Sequence[Factor]) -> t.Tree:
         """Number, symbols, functions, sums, δ; equal factors as powers, reciprocals below the line."""
         ordered = sorted(factors, key=_place)
-        top = with_number(number, counted([tree for _, tree, below in ordered if not below]))
-        under = counted([tree for _, tree, below in ordered if below])
-        return t.Product("/", (top, t.product("*", tuple(under)))) if under else top
+        return with_number(number, counted([tree for _, tree, below in ordered if not below]),
+                           counted([tree for _, tree, below in ordered if below]))
 
 
 def elementwise_tree(node: Elementwise, arguments: tuple[t.Tree, ...]) -> t.Tree:
@@ -344,11 +373,10 @@ def counted(trees: Sequence[t.Tree]) -> list[t.Tree]:
 
 def common_number(terms: Sequence[Expr]) -> tuple[Number, Sequence[Expr]]:
     """A number that every term has."""
-    split = [split_coefficient(term) for term in terms]
-    first = split[0][0]
-    if first in (1, -1) or any(repr(c) != repr(first) for c, _ in split):
+    common = shared_number([split_coefficient(term)[0] for term in terms])
+    if common in (1, -1):
         return 1, terms
-    return first, [body for _, body in split]
+    return common, [scale(reciprocal(common), term) for term in terms]
 
 
 def key(names: Names) -> t.Tree:

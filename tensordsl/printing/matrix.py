@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
-from tensordsl.contraction import Operand, as_operands, contract, is_zero, number_of
-from tensordsl.dims import AnySize, Size
+from tensordsl.contraction import Operand, as_operands, contract, is_repeated, is_zero, number_of, without_axes
+from tensordsl.dims import AnySize, Size, product
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Select, Sum, Symbol
 from tensordsl.labels import Group, Label, flat
 from tensordsl.notation import tree as t
@@ -27,7 +27,7 @@ from tensordsl.printing.names import (
     with_number,
 )
 from tensordsl.program.kernels import LETTERS
-from tensordsl.simplify import arranged, common_factors
+from tensordsl.simplify import Factored, arranged, common_factors, distributed, sharing
 
 
 class Irreducible(Exception):
@@ -65,10 +65,10 @@ class Graph:
 class MatrixPrinter:
     """Prints matrices, vectors as columns, scalars. `sized` writes the size of every identity."""
 
-    def __init__(self, sized: bool, symbols: frozenset[Symbol]) -> None:
+    def __init__(self, sized: bool, symbols: frozenset[Symbol], dims: frozenset[str]) -> None:
         self.sized = sized
         self.taken = {symbol.name for symbol in symbols}  # special names must not be these
-        self.dims = {name for symbol in symbols for size in symbol.shape if isinstance(size, Size) for name in size.names}
+        self.dims = dims
 
     # --- nodes ----------------------------------------------------------------------------------------------------
 
@@ -98,25 +98,27 @@ class MatrixPrinter:
         factored = arranged(node)
         if factored is not node:
             return self.tree(factored)
-        terms = ordered_terms(node)
-        if node.ndim == 2 and all(len(group) == 1 for term in terms for group in as_operands(term)[2]):
-            common, rest = common_factors(terms)  # of terms with e_k, which are not summed but written so
-            if common and all(len(places) == 2 for _, places in common):
-                left = [self.placed(factor, places) for factor, places in common]
-                return t.Product("∘", (*left, self.added(rest)))
-        return self.added(terms)
+        return self.added(ordered_terms(node))
 
     def placed(self, node: Expr, places: Sequence[int]) -> t.Tree:
         piece = Piece(self.tree(node))
         return piece.tree if tuple(places) == (0, 1) else transposed(piece).tree
 
     def added(self, terms: Sequence[Expr]) -> t.Tree:
-        """A sum of terms, common factors of their products taken out on the left and on the right."""
+        """A sum of terms, what they have in common taken out: numbers, Hadamard factors, products on the left and right."""
         number, bodies = common_number(terms)
-        parts = [self.term(body) for body in bodies]
         sign, size = sign_and_magnitude(number)
-        if any(number_of(body) is None for body in bodies):  # a number is added to every entry
-            parts = [self.broadcast(part, body) for part, body in zip(parts, bodies, strict=True)]
+        full = {body for body in bodies if not all(is_repeated(body, axis) for axis in range(body.ndim))}
+        parts: list[tuple[int, t.Tree]] = []
+        for group in sharing(bodies) if is_matrix(bodies) else [[body] for body in bodies]:
+            common, rest = common_factors(group) if len(group) > 1 else Factored((), tuple(group))
+            if common and all(len(places) == 2 for _, places in common):
+                left = [self.placed(factor, places) for factor, places in common]
+                parts.append((1, t.Product("∘", (*left, self.added(rest)))))
+            else:  # a scalar is added to every entry
+                parts += [self.term(body) if body in full or not full else self.scalar(body) for body in group]
+        if len(parts) == 1:
+            return scaled(sign * parts[0][0], size, [], parts[0][1])
         chains = [chain(tree) for _, tree in parts]
         left = 0
         while all(len(c) > left + 1 for c in chains) and len({c[left] for c in chains}) == 1:
@@ -130,12 +132,9 @@ class MatrixPrinter:
         whole = t.product("@", (*first[:left], inner, *first[len(first) - right :]))
         return scaled(sign, size, [], whole)
 
-    def broadcast(self, part: tuple[int, t.Tree], node: Expr) -> tuple[int, t.Tree]:
-        value = number_of(node)
-        if value is None:
-            return part
-        sign, size = sign_and_magnitude(value)
-        return sign, t.Number(size)
+    def scalar(self, node: Expr) -> tuple[int, t.Tree]:
+        """One entry of a term whose entries are all the same."""
+        return self.term(without_axes(node, list(range(node.ndim))))
 
     def term(self, node: Expr) -> tuple[int, t.Tree]:
         """One term with its sign."""
@@ -148,23 +147,15 @@ class MatrixPrinter:
         if number is not None and not node.ndim:
             sign, size = sign_and_magnitude(number)
             return sign, t.Number(size)
-        if len(node.factors) == 1 and isinstance(node.factors[0], Sum) and any(
-                len(group) > 1 for group in (*node.slots[0], *node.output)):
-            return 1, self.regrouped(node)
+        opened = distributed(node)
+        if opened is not node:
+            return 1, self.tree(opened)
         sign, size = sign_and_magnitude(node.coefficient)
         try:
             scalars, tree = self.reduced(node)
         except Irreducible:
             scalars, tree = [], self.einsum(node)
         return sign, scaled(1, size, scalars, tree)
-
-    def regrouped(self, node: Contraction) -> t.Tree:
-        """A sum whose axes are grouped anew: each of its terms is."""
-        from_sum = node.factors[0]
-        parts = []
-        for term in from_sum.children:
-            parts.append(regroup(node, term))
-        return self.added(sorted(parts, key=lambda e: e.order)) if all(p is not None for p in parts) else self.einsum(node)
 
     # --- reduction ------------------------------------------------------------------------------------------------
 
@@ -223,8 +214,9 @@ class MatrixPrinter:
         for edge in graph.edges:
             both_rows = edge.u in rows and edge.v in rows
             both_columns = edge.u in columns and edge.v in columns
-            alone = not any(la in columns for la in (edge.u, edge.v)) if both_rows else True
-            if both_rows and alone and _adjacent(rows, edge) and not self.touched(graph, edge):
+            shared = {edge.u, edge.v} & set(rows) & set(columns)
+            side = rows if both_rows else columns
+            if (both_rows or both_columns) and not shared and _adjacent(side, edge) and not self.touched(graph, edge):
                 free.append(edge)  # a stacked matrix is a factor of its own
             elif both_rows and len(rows) == 2:
                 left.append(diagonal(stacked(edge, rows)))
@@ -254,6 +246,9 @@ class MatrixPrinter:
             whole = None
         else:
             whole = t.product("⊗", tuple(trees))
+            if len(blocks) > 1 and all(rs == cs and not graph.weights.get(rs[0]) for rs, cs, _ in blocks if rs) \
+                    and all(len(rs) == len(cs) == 1 for rs, cs, _ in blocks):
+                whole = None if left or right or commuted is not None else self.identity(product(graph.sizes[rs[0]] for rs, _, _ in blocks))
             if ndim == 1 and all(not rs for rs, _, _ in blocks):
                 raise Irreducible
         factors = [*left, *([whole] if whole is not None else []), *([commuted] if commuted is not None else []), *right]
@@ -285,11 +280,13 @@ class MatrixPrinter:
             if {edge.u, edge.v} & used:
                 raise Irreducible
             used |= {edge.u, edge.v}
-            if edge.u in rows and edge.v in rows:
+            side = rows if edge.u in rows and edge.v in rows else columns
+            if edge.u in side and edge.v in side:
                 if graph.weights.get(edge.u) or graph.weights.get(edge.v):
                     raise Irreducible
-                first, second = (edge.u, edge.v) if rows.index(edge.u) < rows.index(edge.v) else (edge.v, edge.u)
-                found.append(((first, second), (), t.Call("vec", (oriented(edge, second).tree,))))
+                first, second = (edge.u, edge.v) if side.index(edge.u) < side.index(edge.v) else (edge.v, edge.u)
+                stack = t.Call("vec", (oriented(edge, second).tree,))
+                found.append(((first, second), (), stack) if side is rows else ((), (first, second), t.Transpose(stack)))
                 continue
             row, column = (edge.u, edge.v) if edge.u in rows else (edge.v, edge.u)
             if row not in rows or column not in columns or row in columns or column in rows:
@@ -342,7 +339,7 @@ class MatrixPrinter:
         return t.Call("K", sizes) if self.sized else t.Name("K")
 
     def length(self, size: AnySize) -> t.Tree:
-        """A size as a number: by its name if a symbol has it, for a reader knows no other."""
+        """A size as a number: by its name if the text shows it elsewhere, for a reader knows no other."""
         known = isinstance(size, int) or size.names <= self.dims
         return size_tree(size) if known else t.Call("sum", (self.ones(size),))
 
@@ -438,7 +435,7 @@ def eliminate(graph: Graph, summed: Sequence[Label], degree: dict[Label, list[Ed
             if a != b:
                 graph.edges.append(Edge(a, b, joined))
             elif a in summed:
-                graph.scalars.append(t.Call("trace", (joined.tree,)))
+                graph.scalars.append(t.Call("trace", (min((joined.tree, transposed(joined).tree), key=transposes),)))
             else:
                 graph.weights.setdefault(a, []).append(Piece(t.Call("diag", (joined.tree,))))
             return True
@@ -509,8 +506,17 @@ def transposed(piece: Piece) -> Piece:
         return Piece(t.Product(tree.operator, tuple(reversed(parts) if tree.operator == "@" else parts)))
     if isinstance(tree, t.Name) and tree.name == "I":
         return piece
+    if isinstance(tree, t.Product) and isinstance(tree.factors[0], t.Number) and tree.operator == "/":  # entry by entry
+        return Piece(t.Product("/", (tree.factors[0], transposed(Piece(tree.factors[1])).tree)))
+    if isinstance(tree, t.Product) and tree.operator == "/":  # a matrix over scalars
+        return Piece(t.Product("/", (transposed(Piece(tree.factors[0])).tree, *tree.factors[1:])))
+    if isinstance(tree, t.Product):  # scalars times a matrix
+        return Piece(t.Product("*", (*tree.factors[:-1], transposed(Piece(tree.factors[-1])).tree)))
+    if isinstance(tree, t.Negative):
+        return Piece(t.Negative(transposed(Piece(tree.operand)).tree))
     if isinstance(tree, t.Sum) and piece.select is None:
-        return Piece(t.Sum(tuple((sign, transposed(Piece(term)).tree) for sign, term in tree.terms)))
+        turned = t.Sum(tuple((sign, transposed(Piece(term)).tree) for sign, term in tree.terms))
+        return Piece(turned if transposes(turned) <= transposes(tree) else t.Transpose(tree))
     if isinstance(tree, t.Number):
         return piece
     return Piece(t.Transpose(tree), piece.select, not piece.flipped)
@@ -527,6 +533,11 @@ def diagonal(column: t.Tree) -> t.Tree:
 
 def stacked(edge: Edge, group: Group) -> t.Tree:
     return t.Call("vec", (oriented(edge, group[1]).tree,))
+
+
+def is_matrix(terms: Sequence[Expr]) -> bool:
+    """Whether terms are matrices whose axes are not grouped."""
+    return all(term.ndim == 2 and all(len(group) == 1 for group in as_operands(term)[2]) for term in terms)
 
 
 def _adjacent(rows: Group, edge: Edge) -> bool:
@@ -553,27 +564,30 @@ def chain(tree: t.Tree | None) -> list[t.Tree]:
 
 def scaled(sign: int, number: object, scalars: Sequence[t.Tree], tree: t.Tree | None) -> t.Tree:
     """Numbers, then scalars, then the matrix."""
-    above = counted([s for s in scalars if denominator(s) is None])
-    below = counted([d for d in map(denominator, scalars) if d is not None])
-    result = with_number(number, [*above, *([tree] if tree is not None else [])])  # type: ignore[arg-type]
-    if below:
-        result = t.Product("/", (result, t.product("*", tuple(below))))
+    above: list[t.Tree] = []
+    below: list[t.Tree] = []
+    for scalar in scalars:
+        top, under = halves(scalar)
+        above += top
+        below += under
+    result = with_number(number, [*counted(above), *([tree] if tree is not None else [])], counted(below))  # type: ignore[arg-type]
     return result if sign > 0 else t.Negative(result)
 
 
-def denominator(tree: t.Tree) -> t.Tree | None:
-    """d where the tree is 1/d."""
+def halves(tree: t.Tree) -> tuple[list[t.Tree], list[t.Tree]]:
+    """The factors of a scalar above the line and below it."""
     match tree:
-        case t.Product("/", (t.Number(1), below)):
-            return below
+        case t.Product("/", (top, under)):
+            above, inner = halves(top)
+            return above, [*inner, *(under.factors if isinstance(under, t.Product) and under.operator == "*" else (under,))]
+        case t.Product("*", factors):
+            parts = [halves(factor) for factor in factors]
+            return [f for above, _ in parts for f in above], [f for _, below in parts for f in below]
         case t.Power(base, t.Negative(t.Number() as exponent)):
-            return t.Power(base, exponent)
-    return None
-
-
-def regroup(node: Contraction, term: Expr) -> Expr:
-    """The contraction with one term of its sum in the sum's place."""
-    return contract(node.coefficient, [Operand(term, node.slots[0])], node.output, dict(enumerate(node.sizes)))
+            return [], [t.Power(base, exponent)]
+        case t.Number(1):
+            return [], []
+    return [tree], []
 
 
 def strip(tree: t.Tree) -> t.Tree:
@@ -593,5 +607,5 @@ def _strip(value: object) -> object:
 
 def matrix_tree(node: Expr, sized: bool = False) -> t.Tree:
     """The tree of the matrix form."""
-    return strip(MatrixPrinter(sized, node.symbols).tree(node))
+    return strip(MatrixPrinter(sized, node.symbols, frozenset(dim.name for dim in node.dims)).tree(node))
 

@@ -61,12 +61,12 @@ def constant_tree(node: Constant) -> t.Tree:
 
 
 def kind_of(node: Expr) -> int:
-    """Where a factor stands in a product: symbols and constants, then functions, then sums, then δ."""
+    """Where a factor stands in a product: scalar symbols, other symbols and constants, functions, sums, δ."""
     if isinstance(node, Symbol | Constant):
-        return 0
+        return 0 if node.ndim == 0 else 1
     if isinstance(node, Elementwise | Primitive | Contraction):
-        return 1
-    return 3 if isinstance(node, Select) else 2
+        return 2
+    return 4 if isinstance(node, Select) else 3
 
 
 def term_order(node: Expr) -> tuple[object, ...]:
@@ -98,9 +98,9 @@ def sign_and_magnitude(value: Number) -> tuple[int, Number]:
     return 1, value
 
 
-def with_number(value: Number, factors: list[t.Tree], operator: str = "*") -> t.Tree:
-    """A positive number times factors; a fraction puts its denominator below."""
-    above, below = (value.numerator, value.denominator) if isinstance(value, Fraction) else (value, 1)
-    top: list[t.Tree] = ([t.Number(above)] if above != 1 or not factors else []) + factors
-    tree = t.product(operator, tuple(top))
-    return tree if below == 1 else t.Product("/", (tree, t.Number(below)))
+def with_number(value: Number, factors: list[t.Tree], below: list[t.Tree]) -> t.Tree:
+    """A positive number times factors, over the factors `below`; a fraction puts its denominator there."""
+    above, under = (value.numerator, value.denominator) if isinstance(value, Fraction) else (value, 1)
+    top = t.product("*", ([t.Number(above)] if above != 1 or not factors else []) + factors)
+    bottom = ([t.Number(under)] if under != 1 else []) + below
+    return t.Product("/", (top, t.product("*", bottom))) if bottom else top

@@ -134,10 +134,10 @@ def _finish(lowering: Lowering, outputs: Sequence[Register | tuple[Term, ...]],
         dead_here = [root for root in dict.fromkeys(r.root for r in instruction.operands)
                      if last[root] == place and root in allocated and root not in kept]
         reused = None
-        if overwrite and instruction.ufunc and instruction.target.sizes:
+        if overwrite and instruction.ufunc and instruction.target.sizes and instruction.target.uniform:
             for operand in instruction.operands:
                 if operand.root in dead_here and operand.name == operand.root \
-                        and operand.sizes == instruction.target.sizes and instruction.target.uniform and operand.name in instruction.arguments \
+                        and operand.sizes == instruction.target.sizes and operand.name in instruction.arguments \
                         and sum(other.root == operand.root and other != operand for other in instruction.operands) == 0:
                     reused = operand
                     break

@@ -1,0 +1,365 @@
+"""Programs: every node kind through every pass, and what a program promises about its arrays."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from strategies import DIMS, ONE, SIZES, Case, cases, close, complex_step
+
+import tensordsl as td
+from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Select, Sum, Symbol
+from tensordsl.functions.record import elementwise_records, primitive_records
+from tensordsl.graph import topological
+from tensordsl.program.build import build
+
+K, M, FOUR, FIVE = SIZES
+SHAPES = {"a": (), "x": (K,), "y": (K,), "z": (M,), "v": (FIVE,), "A": (K, K), "B": (K, M), "C": (FOUR, FIVE), "T": (K, M, FIVE),
+          "e": (ONE, M)}
+
+# Each kind of node, and each kind of structure that a contraction can carry.
+KINDS: dict[str, tuple[type[Expr], str, str]] = {
+    "symbol": (Symbol, "x", "x"),
+    "constant": (Constant, "td.constant(np.arange(3.0)) + 0 * td.sum(x)", "np.arange(3.0)"),
+    "basis": (Select, "td.basis(4, 1)", "np.eye(4)[1]"),
+    "product": (Contraction, "B @ z", "B @ z"),
+    "number": (Contraction, "td.ones(4, 5) * 2.5", "np.full((4, 5), 2.5)"),
+    "symbolic number": (Contraction, "td.sum(td.ones(k, m)) * td.ones(k)", "np.full(2, 6)"),
+    "repeated axis": (Contraction, "td.ones(4, 1) * x", "np.ones((4, 1)) * x"),
+    "delta": (Contraction, "td.diag(x)", "np.diag(x)"),
+    "triple delta": (Contraction, "td.einsum('i->iii', z)", "np.einsum('i,ij,ik->ijk', z, np.eye(3), np.eye(3))"),
+    "identity": (Contraction, "3 * td.identity(m)", "3 * np.eye(3)"),
+    "group": (Contraction, "td.kron(A, B)", "np.kron(A, B)"),
+    "delta in a group": (Contraction, "td.kron(td.identity(k), B)", "np.kron(np.eye(2), B)"),
+    "ones in a group": (Contraction, "td.kron(z, td.ones(k))", "np.kron(z, np.ones(2))"),
+    "slice": (Contraction, "C[1:, ::-2]", "C[1:, ::-2]"),
+    "slice of a group": (Contraction, "td.vec(C)[3:-2]", "C.T.reshape(-1)[3:-2]"),
+    "scattered slice": (Contraction, "td.einsum('i,ij->ij', v[1:], td.jacobian(v[1:], v))", "np.eye(5)[1:] * v[1:, None]"),
+    "scattered entry": (Contraction, "td.outer(td.basis(4, 2), v)", "np.outer(np.eye(4)[2], v)"),
+    "diagonal in": (Contraction, "td.diagonal(A)", "np.diagonal(A)"),
+    "axis of one": (Contraction, "e * x[:, None]", "e * x[:, None]"),
+    "solve": (Contraction, "td.linalg.solve(A, B)", "np.linalg.solve(A, B)"),
+    "sum": (Sum, "x + 2 * y - 1", "x + 2 * y - 1"),
+    "sum of deltas": (Sum, "td.diag(x) + td.outer(x, y) - td.identity(k)", "np.diag(x) + np.outer(x, y) - np.eye(2)"),
+    "two deltas": (Sum, "td.jacobian(A * td.outer(x, x), x)",
+                   "np.einsum('ij,j,ik->ijk', A, x, np.eye(2)) + np.einsum('ij,i,jk->ijk', A, x, np.eye(2))"),
+    "elementwise": (Elementwise, "td.exp(x)", "np.exp(x)"),
+    "elementwise of two": (Elementwise, "(x**2 + 1)**(a * y)", "(x**2 + 1)**(a * y)"),
+    "elementwise broadcast": (Elementwise, "td.exp(x[:, None] * td.ones(k, m))", "np.exp(x[:, None] * np.ones((2, 3)))"),
+    "comparison": (Elementwise, "x > y", "(x > y)"),
+    "inverse": (Primitive, "td.linalg.inv(A)", "np.linalg.inv(A)"),
+    "determinant": (Primitive, "td.linalg.det(A)", "np.linalg.det(A)"),
+    "logdet": (Primitive, "td.logdet(A)", "logdet(A)"),
+    "norm": (Primitive, "td.linalg.norm(B)", "norm(B)"),
+    "zero": (Contraction, "td.zeros(4, 5)", "np.zeros((4, 5))"),
+}
+
+
+def case_of(kind: str) -> Case:
+    _, dsl, text = KINDS[kind]
+    symbols = tuple((name, shape, name == "A") for name, shape in SHAPES.items())
+    return Case(dsl.replace("np.arange", "__import__('numpy').arange"), text, symbols, (), 11)
+
+
+def run_source(expression: Expr, data: dict[str, Any]) -> Any:
+    """The value by `to_python`, in a namespace that holds nothing."""
+    space: dict[str, Any] = {}
+    exec(expression.to_python(), space)
+    wanted = inspect.signature(space["f"]).parameters
+    return space["f"](**{name: value for name, value in {**DIMS, **data}.items() if name in wanted})
+
+
+def dense_of(array: Any) -> np.ndarray:
+    """A `coo_array` as a dense one, entries that fall together added."""
+    found = np.zeros(array.shape, array.dtype)
+    np.add.at(found, array.coords, array.data)
+    return found
+
+
+def by_value(e: Expr, data: dict[str, Any], case: Case) -> tuple[Any, Any]:
+    return e.evaluate(data, **DIMS), case.oracle(data)
+
+
+def by_source(e: Expr, data: dict[str, Any], case: Case) -> tuple[Any, Any]:
+    return run_source(e, data), case.oracle(data)
+
+
+def by_sparse(e: Expr, data: dict[str, Any], case: Case) -> tuple[Any, Any]:
+    if not e.ndim:
+        e = e * td.ones(4)
+        return dense_of(td.compile(e, output="sparse")(data, **DIMS)), np.full(4, case.oracle(data))
+    return dense_of(td.compile(e, output="sparse")(data, **DIMS)), case.oracle(data)
+
+
+def by_operator(e: Expr, data: dict[str, Any], case: Case) -> tuple[Any, Any]:
+    matrix = td.einsum("i,j->ij", td.vec(e), td.vector("v", 5)) if e.ndim else e * td.diag(td.vector("v", 5))
+    value = np.asarray(case.oracle(data))
+    wanted = np.outer(value.T.reshape(-1), data["v"]) if value.ndim else value * np.diag(data["v"])
+    operator = td.compile(matrix, output="operator")(data, **DIMS)
+    right, left = np.arange(wanted.shape[1]) + 0.5, np.arange(wanted.shape[0]) - 0.5
+    assert close(operator.T @ left, wanted.T @ left)
+    return operator @ right, wanted @ right
+
+
+def by_jacobian(e: Expr, data: dict[str, Any], case: Case) -> tuple[Any, Any]:
+    found, wanted = [], []
+    for name, symbol in case.variables.items():
+        found.append(td.jacobian(e, symbol).evaluate(data, **DIMS).reshape(-1))
+        wanted.append(complex_step(lambda values: np.asarray(case.oracle(values), complex), data, name).reshape(-1))
+    return np.concatenate(found), np.concatenate(wanted)
+
+
+def by_plan(e: Expr, data: dict[str, Any], case: Case) -> tuple[Any, Any]:
+    plan = td.plan(e, **{name: size for name, size in DIMS.items() if any(d.name == name for d in e.dims)})
+    assert str(plan)
+    assert plan.peak_bytes >= plan.result_bytes >= 0
+    return 0, 0
+
+
+PASSES: dict[str, Callable[[Expr, dict[str, Any], Case], tuple[Any, Any]]] = {
+    "dense": by_value, "to_python": by_source, "sparse": by_sparse, "operator": by_operator, "jacobian": by_jacobian, "plan": by_plan}
+
+
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_through_every_pass(kind: str, name: str) -> None:
+    case = case_of(kind)
+    if kind == "comparison" and name == "operator":
+        pytest.skip("a truth value is no matrix entry to multiply with")
+    found, wanted = PASSES[name](case.expression(), case.data, case)
+    assert close(found, wanted)
+
+
+def test_the_kinds_are_all_kinds() -> None:
+    assert set(Expr.__subclasses__()) == {kind for kind, _, _ in KINDS.values()}
+    for kind, (node_type, _, _) in KINDS.items():
+        assert any(isinstance(node, node_type) for node in topological([case_of(kind).expression()])), kind
+    assert {e.record.name for kind in KINDS for e in topological([case_of(kind).expression()])
+            if isinstance(e, Primitive)} <= set(primitive_records)
+
+
+@given(cases(3))
+def test_the_source_is_what_runs(case: Case) -> None:
+    """`to_python` needs NumPy alone, and gives what `evaluate` gives, bit for bit or nearly so."""
+    e, data = case.expression(), case.data
+    source = e.to_python()
+    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert [alias.name for node in imports for alias in node.names] == ["numpy"]
+    with np.errstate(all="ignore"):
+        found, wanted = run_source(e, data), e.evaluate(data, **DIMS)
+    assume(np.all(np.isfinite(wanted)))
+    assert close(found, wanted, 1e-12)
+
+
+@given(cases(3))
+def test_sparse_values(case: Case) -> None:
+    e, data = case.expression(), case.data
+    assume(e.ndim)
+    with np.errstate(all="ignore"):
+        wanted = np.asarray(case.oracle(data))
+        assume(np.all(np.isfinite(wanted)) and np.max(np.abs(wanted), initial=0) < 1e6)
+        assert close(dense_of(td.compile(e, output="sparse")(data, **DIMS)), wanted)
+
+
+@given(cases(2), cases(2))
+def test_results_are_new_arrays_and_inputs_stay(first: Case, second: Case) -> None:
+    a, b = first.expression(), second.expression()
+    names = second.variables
+    assume(all(names.get(name, symbol) is symbol for name, symbol in first.variables.items()))
+    data = {**second.data, **first.data}
+    kept = {name: value.copy() for name, value in data.items()}
+    with np.errstate(all="ignore"):
+        outputs = td.compile((a, b, a.T, a))(data, **DIMS)
+    for output in outputs:
+        if isinstance(output, np.ndarray):
+            assert output.flags.writeable
+            output[...] = -7.5 if output.dtype.kind in "fc" else -7
+    arrays = [output for output in outputs if isinstance(output, np.ndarray)]
+    for p, q in itertools.combinations(arrays, 2):
+        assert not np.shares_memory(p, q)
+    for name, value in data.items():
+        np.testing.assert_array_equal(value, kept[name])
+        assert not any(np.shares_memory(value, output) for output in arrays)
+
+
+x, y = td.vector("x", td.dim("k")), td.vector("y", td.dim("k"))
+A = td.matrix("A", td.dim("k"), td.dim("k"))
+ALIASES = {"itself": A, "transpose": A.T, "view": A[1:], "reshaped": td.vec(A), "unvec": td.unvec(td.vec(A), (td.dim("k"),) * 2),
+           "row": A[0], "diagonal": td.diagonal(A), "constant": td.constant(np.ones(3)), "ones": td.ones(3), "axis": x[:, None],
+           "broadcast": x + td.zeros(3, td.dim("k")), "identity": td.identity(3)}
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_no_result_is_a_view_of_data_or_of_a_constant(name: str) -> None:
+    f = td.compile((ALIASES[name], ALIASES[name]))
+    data = {"A": np.arange(16.0).reshape(4, 4), "x": np.arange(4.0)}
+    first = f(data)
+    before = [value.copy() for value in first]
+    for value in first:
+        value += 1
+        assert not any(np.shares_memory(value, given) for given in data.values())
+    assert not np.shares_memory(*first)
+    for value, old in zip(f(data), before, strict=True):
+        np.testing.assert_array_equal(value, old)
+
+
+DTYPES = {
+    "x + 1": np.float32, "2 * x": np.float32, "x / 3": np.float32, "1 - x": np.float32, "x**2": np.float32, "x**-1": np.float32,
+    "x**0.5": np.float32, "td.exp(x)": np.float32, "td.identity(k) + A": np.float32, "td.sum(x) / k": np.float32,
+    "x / k": np.float32, "td.jacobian(A * td.outer(x, x), x)": np.float32, "td.sigmoid(x)": np.float32, "x > 0": np.bool_,
+    "x * (x > 0)": np.float32, "td.ones(k) * x": np.float32, "td.linalg.inv(A) @ x": np.float32, "td.logdet(A)": np.float32,
+    "td.mean(A)": np.float32, "td.diag(x) - 2 * td.identity(k)": np.float32, "x + np.ones(3)": np.float64,
+    "1j * x": np.complex64, "td.ones(3) @ td.diag(td.vector('v', 3)) * 1.0": np.float32,
+}
+
+
+@pytest.mark.parametrize("text", DTYPES)
+def test_dtypes_are_those_of_numpy(text: str) -> None:
+    k = 3
+    names = {"td": td, "np": np, "k": td.dim("k"), "x": x, "A": A}
+    if "np.ones" in text:
+        names["x"] = td.vector("x", k)
+    e = eval(text, names)
+    data = {"x": np.array([0.5, 1, 2], np.float32), "A": np.eye(3, dtype=np.float32) * 3, "v": np.ones(3, np.float32)}
+    for found in (e.evaluate(data, k=3), run_source(e, {**data, "k": 3})):
+        assert np.asarray(found).dtype == DTYPES[text]
+
+
+def test_integers_and_complex_numbers() -> None:
+    integers = np.array([1, -2, 3])
+    assert (x * x + 1).evaluate(x=integers).dtype == np.int64
+    assert td.jacobian(x * x, x).evaluate(x=integers).dtype == np.int64
+    np.testing.assert_array_equal((x / 2).evaluate(x=integers), [0.5, -1, 1.5])
+    np.testing.assert_array_equal(td.mean(x).evaluate(x=integers), 2 / 3)
+    np.testing.assert_array_equal((td.diag(x) + td.identity(td.dim("k")) / 2).evaluate(x=integers), np.diag(integers) + np.eye(3) / 2)
+    z = integers * 1j
+    assert td.exp(x).evaluate(x=z).dtype == np.complex128
+    np.testing.assert_allclose((A @ x + x).evaluate(x=z, A=np.eye(3)), 2 * z)
+    np.testing.assert_allclose(td.sum(x * x).evaluate(x=z), -14)
+    small = np.array([100, 100], np.int8)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal((x * x).evaluate(x=small), small * small)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_structural_zeros_stay_zero(bad: float) -> None:
+    k = 4
+    data = {"x": np.full(k, bad), "A": np.full((k, k), bad), "y": np.ones(k)}
+    with np.errstate(all="ignore"):
+        diagonal = td.diag(x).evaluate(data)
+        J = td.jacobian(A * td.outer(x, x), x)
+        dense, sparse = J.evaluate(data), td.compile(J, output="sparse")(data)
+        masked = (A * td.identity(td.dim("k"))).evaluate(data)
+        kron = td.kron(td.identity(3), A).evaluate(data)
+        slices = td.jacobian(x[1:] * y[1:], y).evaluate(data)
+    assert np.all(diagonal[~np.eye(k, dtype=bool)] == 0)
+    assert np.all(masked[~np.eye(k, dtype=bool)] == 0)
+    i, j, l = np.indices((k, k, k))
+    assert np.all(dense[(l != i) & (l != j)] == 0)
+    assert not np.any(np.isfinite(dense[(l == i) | (l == j)]))
+    assert np.all((sparse.coords[2] == sparse.coords[0]) | (sparse.coords[2] == sparse.coords[1]))
+    assert np.all(kron[np.kron(np.eye(3), np.ones((k, k))) == 0] == 0)
+    assert np.all(slices[~np.eye(k, dtype=bool)[1:]] == 0)
+    assert (td.zeros(td.dim("k")) * x).evaluate(data).tolist() == [0.0] * 4
+    assert td.sum(0 * x).evaluate(data) == 0
+
+
+def entries(sizes: tuple[Any, ...], k: int) -> int:
+    return int(np.prod([k if size == td.dim("k") else size for size in sizes], dtype=int))
+
+
+def test_the_flagship_runs_in_five_steps_and_one_large_array() -> None:
+    program = build([td.jacobian(A * td.outer(x, x), x)], {"k": 50})
+    assert len(program.instructions) <= 5
+    large = [i for i in program.instructions if i.target.owned and not i.writes and entries(i.target.sizes, 50) > 50**2]
+    assert len(large) == 1
+    assert program.flops <= 6 * 50**2
+    assert program.result_bytes == 8 * 50**3
+    assert program.peak_bytes <= 8 * (50**3 + 3 * 50**2)
+    sparse = build([td.jacobian(A * td.outer(x, x), x)], {"k": 50}, factored=True)
+    assert max(entries(i.target.sizes, 50) for i in sparse.instructions) <= 50**2
+    for product in (td.jvp(A * td.outer(x, x), x, y), td.vjp(A * td.outer(x, x), x, td.matrix("W", *A.shape))):
+        assert max(entries(i.target.sizes, 50) for i in build([product], {"k": 50}).instructions) <= 50**2
+
+
+CEILINGS = {  # of instructions for derivatives that everybody knows
+    "A @ x": (lambda: td.jvp(A @ x, x, y), 1),
+    "quadratic form": (lambda: td.grad(x @ A @ x, x), 3),
+    "least squares": (lambda: td.grad(td.sum((A @ x - y) ** 2), x), 4),
+    "logdet": (lambda: td.grad(td.logdet(A), A), 2),
+    "kron @ vec": (lambda: td.kron(A, A) @ td.vec(td.matrix("X", td.dim("k"), td.dim("k"))), 3),
+    "solve": (lambda: td.linalg.solve(A, x), 1),
+}
+
+
+@pytest.mark.parametrize("name", CEILINGS)
+def test_known_programs_are_short(name: str) -> None:
+    make, ceiling = CEILINGS[name]
+    steps = [i for i in build([make()], {"k": 30}).instructions if i.kind != "view"]
+    assert len(steps) <= ceiling
+    assert max(entries(i.target.sizes, 30) for i in steps) <= 30**2
+
+
+def test_work_is_shared_across_outputs() -> None:
+    f = td.sum(td.exp(A @ x) * y)
+    value, gradient = build([f], {"k": 9}), build([td.grad(f, x)], {"k": 9})
+    both = build([f, td.grad(f, x)], {"k": 9})
+    assert len(both.instructions) < len(value.instructions) + len(gradient.instructions)
+    assert sum("np.exp" in i.source for i in both.instructions) == 1
+
+
+@pytest.mark.parametrize("make", [
+    lambda: td.jacobian(A * td.outer(x, x), x), lambda: td.exp(A @ A) * A + td.sin(A), lambda: td.grad(td.sum(td.tanh(A @ A)), A),
+    lambda: td.kron(A[:5], x), lambda: (A @ A @ A).T + 1,
+], ids=["flagship", "chain", "gradient", "kron", "products"])
+def test_peak_bytes_is_what_numpy_takes(make: Callable[[], Expr]) -> None:
+    k = 60 if make().ndim == 3 else 300
+    program = build([make()], {"k": k})
+    space: dict[str, Any] = {"np": np}
+    exec(program.source, space)
+    rng = np.random.default_rng(0)
+    data = {"A": rng.normal(size=(k, k)) / k, "x": rng.normal(size=k)}
+    arguments = [data[name] for name in program.arguments]
+    space["f"](*arguments)
+    tracemalloc.start()
+    try:
+        result = space["f"](*arguments)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert result.nbytes == program.result_bytes
+    assert peak <= 1.02 * program.peak_bytes + 200_000
+    assert program.peak_bytes <= 1.5 * peak + 200_000
+
+
+def test_plans() -> None:
+    plan = td.plan(td.jacobian(A * td.outer(x, x), x), k=1000)
+    assert plan.flops == sum(step.flops for step in plan.steps)
+    assert plan.result_bytes == 8 * 1000**3
+    assert "k = 1000" in str(plan)
+    assert "8 GB of result" in str(plan)
+    assert "k = 100 (assumed)" in str(td.plan(A @ x))
+    assert td.plan(A @ x, k=1000).flops == 2_000_000
+    for name, size in itertools.product(["k"], [-1, 2.5, True, "3"]):
+        with pytest.raises(td.PlanError, match="must be a whole number that is not negative"):
+            td.plan(A @ x, **{name: size})
+    with pytest.raises(td.PlanError, match="no size called 'm'; its sizes are k"):
+        td.plan(A @ x, m=3)
+    with pytest.raises(td.UnsupportedError, match="nothing to plan"):
+        td.plan(())
+
+
+def test_names_that_python_or_the_program_use() -> None:
+    lambda_, t0, np_ = td.vector("lambda", 3), td.vector("t0", 3), td.vector("np", 3)
+    e = td.sin(lambda_ * t0) + td.sin(np_ + td.vector("c0", 3)) * td.constant(np.arange(3.0))
+    data = {name: np.arange(3.0) + place for place, name in enumerate(["lambda", "t0", "np", "c0"])}
+    wanted = np.sin(data["lambda"] * data["t0"]) + np.sin(data["np"] + data["c0"]) * np.arange(3.0)
+    np.testing.assert_allclose(e.evaluate(data), wanted)
+    assert set(elementwise_records) >= {"exp", "log", "sqrt", "sin", "cos", "tanh", "sigmoid", "abs", "power"}
