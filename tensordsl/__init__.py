@@ -75,6 +75,7 @@ from tensordsl.functions.multilinear import sum_ as sum
 from tensordsl.functions.operators import add, hadamard, matmul, multiply, negative, subtract
 from tensordsl.parsing.parse import parse
 from tensordsl.printing.forms import explain
+from tensordsl.printing import dot as _dot  # noqa: F401 - gives expressions their to_dot
 from tensordsl.program.plan import plan
 
 __version__ = "0.1.0"

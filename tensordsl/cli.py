@@ -8,7 +8,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
+from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Annotated, Any, NamedTuple
@@ -27,7 +27,7 @@ from tensordsl.expr import Expr, Symbol
 from tensordsl.notation import tree as t
 from tensordsl.notation.build import Builder
 from tensordsl.parsing.parse import declared, parse, parse_tree
-from tensordsl.printing.forms import readings, walk
+from tensordsl.printing.forms import readings, sliced, walk
 from tensordsl.program.plan import plan as make_plan
 from tensordsl.terminal import Page, formula
 
@@ -37,7 +37,7 @@ app = typer.Typer(name="tensordsl", add_completion=False, rich_markup_mode="rich
                   context_settings={"help_option_names": ["-h", "--help"]})
 
 
-class Form(str, Enum):
+class Form(StrEnum):
     INDEX = "index"
     CASES = "cases"
     DIFFERENTIAL = "differential"
@@ -47,12 +47,12 @@ class Form(str, Enum):
     ALL = "all"
 
 
-class Output(str, Enum):
+class Output(StrEnum):
     DENSE = "dense"
     SPARSE = "sparse"
 
 
-class Dialect(str, Enum):
+class Dialect(StrEnum):
     NUMPY = "numpy"
     MATRIX = "matrix"
 
@@ -72,11 +72,12 @@ Data = Annotated[list[str], typer.Option("--data", metavar="NAME=FILE", show_def
                                               "JSON list; once for each.")]
 Sizes = Annotated[list[str], typer.Option("--size", metavar="NAME=N", show_default=False,
                                           help="The number behind a size, as in k=1000; once for each.")]
-Dialects = Annotated[Dialect, typer.Option("--dialect", help="How EXPR is written: with NumPy's names, or as matrices.")]
+Dialects = Annotated[Dialect, typer.Option("--dialect", help="How EXPR is written: with NumPy's names, or as "
+                                                                  "matrices.")]
 Ascii = Annotated[bool, typer.Option("--ascii", help="Write formulas in plain ASCII.")]
 
 
-# --- from the words of the command line to expressions ----------------------------------------------------------------
+# --- from the words of the command line to expressions --------------------------------------------------------------
 
 
 class Problem(NamedTuple):
@@ -104,7 +105,7 @@ class Problem(NamedTuple):
         return self.name if self.wrt is None else derivative_name(self.name, self.wrt.name, self.order)
 
 
-def derivative_name(top: str, bottom: str, order: int, ascii: bool = False) -> str:  # noqa: A002
+def derivative_name(top: str, bottom: str, order: int, ascii: bool = False) -> str:
     d = "d" if ascii else "∂"
     power = "" if order == 1 else (f"^{order}" if ascii else str(order).translate(str.maketrans("23456", "²³⁴⁵⁶")))
     return f"{d}{power}{top}/{d}{bottom}{power}"
@@ -200,7 +201,7 @@ def assumption(problem: Problem) -> str:
     return f"assumed  {shapes}   (give others as {example})"
 
 
-# --- data and results ---------------------------------------------------------------------------------------------------
+# --- data and results -----------------------------------------------------------------------------------------------
 
 
 def load(name: str, source: str) -> np.ndarray[Any, Any]:
@@ -257,7 +258,7 @@ def read_npz(path: Path, name: str) -> Any:
             np.add.at(array, tuple(archive["coords"]), archive["data"])
             return array
         if "format" in archive.files:
-            from scipy.sparse import load_npz
+            from scipy.sparse import load_npz  # noqa: PLC0415 - heavy, and rarely needed
 
             return load_npz(path).toarray()
         if name in archive.files or len(archive.files) == 1:
@@ -286,7 +287,7 @@ def read_csv(path: Path, name: str) -> Any:
 
 
 def read_zarr(path: Path, name: str) -> Any:
-    import zarr
+    import zarr  # noqa: PLC0415 - heavy, and rarely needed
 
     array: Any = zarr.open(str(path), mode="r")
     if not hasattr(array, "dtype"):
@@ -302,8 +303,8 @@ def check_target(out: Path, output: Output | None, force: bool) -> Output:
     """The kind of result that a file takes. Everything that can be known beforehand about writing it is checked."""
     kinds = {".npy": Output.DENSE, ".npz": Output.SPARSE}
     if out.suffix == ".zarr":
-        raise UnsupportedError(f"--out {out}: results in chunks are not in this version. Write a dense result as .npy, a "
-                               "sparse one as .npz.")
+        raise UnsupportedError(f"--out {out}: results in chunks are not in this version. Write a dense result as .npy, "
+                               "a sparse one as .npz.")
     kind = kinds.get(out.suffix)
     if kind is None:
         raise UsageError(f"--out {out}: expected a name that ends in .npy (dense) or .npz (sparse).")
@@ -317,7 +318,8 @@ def check_target(out: Path, output: Output | None, force: bool) -> Output:
     if not os.access(out.parent, os.W_OK):
         raise UsageError(f"--out {out}: the directory {out.parent} cannot be written to.")
     if out.exists() and not force:
-        raise UsageError(f"--out {out} exists; nothing was computed. Choose another name, or overwrite it with --force.")
+        raise UsageError(f"--out {out} exists; nothing was computed. Choose another name, or overwrite it with "
+                         "--force.")
     return kind
 
 
@@ -376,7 +378,7 @@ def summary(page: Page, problem: Problem, value: Any, kind: Output) -> None:
         page.raw(f"  ... and {value.nnz - shown:,} more; --out J.npz writes them all")
 
 
-# --- commands -----------------------------------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------------------------
 
 
 def show_version(wanted: bool) -> None:
@@ -401,10 +403,11 @@ def command(context: typer.Context,
 
 @app.command()
 def diff(expression: Expression, wrt: Wrt, shape: Shapes = [], order: Order = 1,  # noqa: B006 - typer copies it
-         form: Annotated[Form, typer.Option("--form", metavar="FORM", help="The reading to show: index, cases, differential, "
-                                                                            "slices, matrix, einsum, or all.")] = Form.ALL,
+         form: Annotated[Form, typer.Option("--form", metavar="FORM",
+                                            help="The reading to show: index, cases, differential, slices, matrix, "
+                                                 "einsum, or all.")] = Form.ALL,
          latex: Annotated[bool, typer.Option("--latex", help="Write LaTeX.")] = False,
-         ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:  # noqa: A002
+         ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:
     """Show the derivative of an expression in every reading, or in one.
 
     tensordsl diff 'A * outer(x, x)' --wrt x --form matrix
@@ -421,6 +424,9 @@ def diff(expression: Expression, wrt: Wrt, shape: Shapes = [], order: Order = 1,
     if form is not Form.ALL and problem.assumed:
         print(assumption(problem), file=sys.stderr)
     if latex:
+        if order > 1 and form is Form.ALL:
+            page.raw(f"% where {name} is the derivative of order {order - 1} of {problem.text.strip()}, in "
+                     f"{node.to_latex('index')}\n")
         for line in latex_lines(node, x, name, form):
             page.raw(line)
         return
@@ -446,7 +452,7 @@ def latex_lines(node: Expr, x: Symbol, name: str, form: Form) -> list[str]:
     columns = rf"\operatorname{{vec}}({variable})" if x.ndim > 1 else variable
     whole = jacobian(node, x)
     left = rf"\frac{{\partial {name}}}{{\partial {variable}}}"
-    indices = "ijkl"[node.ndim:node.ndim + x.ndim] if node.ndim > 1 else ""
+    indices = "".join(sliced(whole, node.ndim)[1])
     entry = rf"\frac{{\partial {name}}}{{\partial {variable}_{{{indices}}}}}" if indices else left
     found = {
         Form.INDEX: [f"{left} = {whole.to_latex('index')}"],
@@ -478,7 +484,7 @@ def evaluate(expression: Expression, data: Data = [], wrt: MaybeWrt = None, orde
                                                       help="Write the result: .npy (dense) or .npz (sparse: data, "
                                                            "coords, shape).")] = None,
              force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
-             ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:  # noqa: A002
+             ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:
     """Compute an expression, or its derivative, from data.
 
     tensordsl eval 'A * outer(x, x)' --wrt x --data A=A.npy --data x=x.npy --out J.npz
@@ -494,7 +500,8 @@ def evaluate(expression: Expression, data: Data = [], wrt: MaybeWrt = None, orde
     missing = sorted((s for s in result.symbols if s.name not in arrays), key=lambda s: s.name)
     if missing:
         wanted = ", ".join(f"{s.name} {show_shape(s.shape)}" for s in missing)
-        raise BindError(f"There is no data for {wanted}. Give it, as in --data {missing[0].name}={missing[0].name}.npy.")
+        raise BindError(f"There is no data for {wanted}. Give it, as in --data {missing[0].name}="
+                        f"{missing[0].name}.npy.")
     fixed = {d for name in arrays for part in declared_shapes.get(name, ()) if not isinstance(part, int)
              for d in part.names}
     loose = sorted({d.name for d in result.dims} - fixed - set(sizes))
@@ -518,7 +525,7 @@ def evaluate(expression: Expression, data: Data = [], wrt: MaybeWrt = None, orde
 
 @app.command()
 def plan(expression: Expression, wrt: MaybeWrt = None, order: Order = 1, size: Sizes = [],  # noqa: B006
-         shape: Shapes = [], ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:  # noqa: A002, B006
+         shape: Shapes = [], ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:  # noqa: B006
     """Show the program that would run, with its costs, without running it.
 
     tensordsl plan 'A * outer(x, x)' --wrt x --size k=1000
@@ -535,10 +542,10 @@ def plan(expression: Expression, wrt: MaybeWrt = None, order: Order = 1, size: S
 
 @app.command()
 def check(expression: Expression, wrt: Wrt, data: Data = [], shape: Shapes = [],  # noqa: B006
-          order: Order = 1, ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:  # noqa: A002
+          order: Order = 1, ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:
     """Compare the derivative with a numerical one, at the data given or at random points.
 
-    tensordsl check 'logdet(X.T @ X)' --wrt X
+    tensordsl check 'logdet(A)' --wrt A
     """
     page = Page(ascii)
     arrays = {name: load(name, source) for name, source in split("--data", data, "x=x.npy").items()}
@@ -567,12 +574,12 @@ def check(expression: Expression, wrt: Wrt, data: Data = [], shape: Shapes = [],
 
 
 @app.command("demo")
-def run_demo(ascii: Ascii = False) -> None:  # noqa: A002
+def run_demo(ascii: Ascii = False) -> None:
     """Real data, every reading of one derivative, computed in three ways: a tour with nothing to prepare."""
     demo.show(Page(ascii, piped_width=min(int(os.environ.get("COLUMNS") or 0) or 100, 200)))
 
 
-# --- the entry point ------------------------------------------------------------------------------------------------------
+# --- the entry point ------------------------------------------------------------------------------------------------
 
 
 def complain(message: str) -> int:

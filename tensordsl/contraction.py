@@ -318,6 +318,12 @@ def _canonical(coefficient: Number, operands: Sequence[Operand], output: Groups,
         if is_flat(nodes[0]):
             return scale(coefficient, nodes[0])
 
+    if len(nodes) == 1 and isinstance(nodes[0], Sum) and not summed and not repeats(output) and is_flat(nodes[0]) \
+            and all(len(group) <= 1 for group in (*output, *all_slots[0])):
+        # A sum whose axes are only renamed is the sum of its terms with their axes renamed.
+        live = {label: sizes[label] for label in kept}
+        return add_terms([contract(coefficient, [(term, all_slots[0])], output, live) for term in nodes[0].terms], shape)
+
     keys = [(node.order, tuple(map(len, slots))) for node, slots in zip(nodes, all_slots, strict=True)]
     labels = [flat(slots) for slots in all_slots]
     if len(summed) <= 1:

@@ -55,7 +55,7 @@ def load() -> Wines:
     return Wines(tuple(found["features"]), found["samples"], covariance, weights / weights.sum())
 
 
-def problem(ascii: bool = False) -> tuple[Expr, Symbol]:  # noqa: A002
+def problem(ascii: bool = False) -> tuple[Expr, Symbol]:
     """The contributions F = Σ ∘ wwᵀ, and w."""
     k = dim("k")
     w = vector("w", k)
@@ -151,7 +151,7 @@ def shares(wines: Wines) -> list[Share]:
     return sorted(rows, key=lambda row: -row.share)
 
 
-# --- what is shown ------------------------------------------------------------------------------------------------------
+# --- what is shown --------------------------------------------------------------------------------------------------
 
 
 CODE = """\
@@ -161,24 +161,25 @@ F = {S} * td.outer(w, w)
 J = td.jacobian(F, w)"""
 
 
-def clock(seconds: float, ascii: bool) -> str:  # noqa: A002
+def clock(seconds: float, ascii: bool) -> str:
     if seconds < 1e-3:
         return f"{seconds * 1e6:.1f} {'us' if ascii else 'µs'}"
     return f"{seconds * 1e3:.1f} ms"
 
 
-def bar(share: float, largest: float, ascii: bool, width: int = 18) -> Text:  # noqa: A002
-    """A share as a bar, dim and of another sign where it is negative."""
+def bar(share: float, largest: float, ascii: bool, width: int = 18) -> Text:
+    """A share as a bar, of another colour (in ASCII, of another sign) where it is negative."""
+    style = "good" if share >= 0 else "red"
     full, parts = divmod(round(abs(share) / largest * width * 8), 8)
     if ascii:
-        return Text("#" * (full + (parts >= 4)) if share >= 0 else "-" * max(1, full), style="good" if share >= 0 else "red")
-    return Text("█" * full + " ▏▎▍▌▋▊▉"[parts].strip(), style="good" if share >= 0 else "red")
+        return Text("#" * (full + (parts >= 4)) if share >= 0 else "-" * max(1, full), style=style)
+    return Text("█" * full + " ▏▎▍▌▋▊▉"[parts].strip(), style=style)
 
 
 def show(page: Page) -> None:
     """Print the whole tour."""
-    ascii = page.ascii  # noqa: A001
-    S, d, top = ("S", "d", ".T") if ascii else ("Σ", "∂", "ᵀ")  # noqa: N806
+    ascii = page.ascii
+    S, d, top = ("S", "d", ".T") if ascii else ("Σ", "∂", "ᵀ")
     dot = "*" if ascii else "∘"
     wines = load()
     k = len(wines.features)
@@ -187,7 +188,8 @@ def show(page: Page) -> None:
 
     page.panel([
         f"{wines.samples} Italian wines, {k} chemical measurements (UCI Wine data, CC BY 4.0).",
-        Text.assemble((S, "bold"), " is their covariance. The weights ", ("w", "bold"), " turn the measurements of a wine into"),
+        Text.assemble((S, "bold"), " is their covariance. The weights ", ("w", "bold"),
+                      " turn the measurements of a wine into"),
         "one index of how rich it is, each measurement with the same volatility.",
         "",
         formula(Text(f"F = {S} {dot} w w{top}", style="bold")),
@@ -220,20 +222,21 @@ def show(page: Page) -> None:
     cube = "k*k*k" if ascii else "k³"
     square = "2*k*k" if ascii else "2k²"
     page.prose(f"Of the {cube} = {k**3:,} entries, {square} = {2 * k * k} hold everything. For k = {big:,} that is "
-               f"{amount(8 * big**3)} against {amount(16 * big**2)}, and the operator needs neither.")
+               f"{amount(8 * big**3)} against {amount(16 * big**2)} of values, and the operator needs neither.")
 
     page.show()
     rows = shares(wines)
-    page.heading("who carries the variance", f"contribution = w_i ({S} w)_i, marginal = {d}(w{top} {S} w)/{d}w_i")
+    page.heading("who carries the variance", f"share of w_i ({S} w)_i, marginal {d}(w{top} {S} w)/{d}w_i")
     table = page.table()
     table.add_column("measurement", overflow="fold", min_width=16)
     table.add_column("weight", justify="right", no_wrap=True)
-    table.add_column("contribution", justify="right", no_wrap=True)
+    table.add_column("share", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("marginal", justify="right", no_wrap=True)
+    bar_width = 18 if page.width >= 90 else 12
     largest = max(abs(row.share) for row in rows)
     for row in rows:
-        table.add_row(row.feature, f"{row.weight:#.3g}", f"{row.share:.1%}", bar(row.share, largest, ascii, 18 if page.width >= 90 else 12),
+        table.add_row(row.feature, f"{row.weight:#.3g}", f"{row.share:.1%}", bar(row.share, largest, ascii, bar_width),
                       f"{row.marginal:+.4f}")
     page.show(table)
     negative = [row.feature for row in rows if row.share < 0]
@@ -241,4 +244,5 @@ def show(page: Page) -> None:
     page.prose(f"The contributions sum to {total:.0%}. {len(negative)} measurements lower the variance: "
                f"{', '.join(negative)}.")
     page.show()
-    page.show(Text.assemble("Now your own:  ", (f"tensordsl diff \"A * outer(x, x)\" --wrt x{' --ascii' * ascii}", "bold")))
+    own = f"tensordsl diff 'A * outer(x, x)' --wrt x{' --ascii' * ascii}"
+    page.show(Text.assemble("Now your own:  ", (own, "bold")))

@@ -292,8 +292,8 @@ class Expr:
         >>> (2 * x).evaluate(x=[1.0, 2.0])
         array([2., 4.])
         >>> td.identity(k).evaluate(k=2)
-        array([[1, 0],
-               [0, 1]])
+        array([[1., 0.],
+               [0., 1.]])
         """
         return operations["evaluate"](self, data, **named)
 

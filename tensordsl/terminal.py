@@ -1,4 +1,4 @@
-"""What the command and the demonstration print with: formulas, readings, plans, on a terminal or plainly into a pipe."""
+"""What the command and the demonstration print with: formulas, readings and plans, on a terminal or into a pipe."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def can_unicode(stream: TextIO) -> bool:
 
 
 class Page:
-    """Where the output goes: a terminal in colours and its own width, or a pipe, plainly and with no trailing blanks."""
+    """Where output goes: a terminal, in colours and its own width, or a pipe, plainly and with no trailing blanks."""
 
-    def __init__(self, ascii: bool = False, piped_width: int = UNLIMITED, stream: TextIO | None = None,  # noqa: A002
+    def __init__(self, ascii: bool = False, piped_width: int = UNLIMITED, stream: TextIO | None = None,
                  width: int | None = None) -> None:
         self.stream = sys.stdout if stream is None else stream
         self.ascii = ascii or not can_unicode(self.stream)
@@ -171,8 +171,9 @@ class Page:
         """A plan as a table, with the sizes it is for and its totals."""
         self.prose(f"for {plan.head()}", style="aside")
         table = self.table()
-        for title, right in (("step", False), ("labels", False), ("instruction", False), ("flops", True), ("bytes", True)):
-            table.add_column(title, justify="right" if right else "left", no_wrap=title != "instruction")
+        for title in ("step", "labels", "instruction", "flops", "bytes"):
+            table.add_column(title, justify="right" if title in ("flops", "bytes") else "left",
+                             no_wrap=title != "instruction")
         for kind, labels, source, flops, moved in plan.rows():
             table.add_row(kind, labels, self.source(source), flops, moved)
         self.show(table)

@@ -67,7 +67,9 @@ class Case(NamedTuple):
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}: ({', '.join(s.text for s in shape)})" for name, shape, _ in self.symbols)
-        return f"\n  tensordsl  {self.dsl}\n  numpy      {self.numpy}\n  symbols    {shapes}\n  seed       {self.seed}\n"
+        return (
+            f"\n  tensordsl  {self.dsl}\n  numpy      {self.numpy}\n  symbols    {shapes}\n  seed       {self.seed}\n"
+        )
 
     @property
     def data(self) -> dict[str, np.ndarray]:
@@ -206,7 +208,7 @@ class Generator:
         """A shape that broadcasts to `shape`."""
         if self.below(3):
             return shape
-        kept = shape[self.below(len(shape) + 1):]
+        kept = shape[self.below(len(shape) + 1) :]
         return tuple(ONE if self.below(4) == 3 else size for size in kept)
 
     def sum_of(self, shape: Shape, depth: int) -> Node:
@@ -238,15 +240,28 @@ class Generator:
 
     def function_of(self, shape: Shape, depth: int) -> Node:
         a = self.of_shape(shape, depth)
-        dsl, text = self.choose([
-            ("td.sin({0})", "np.sin({0})"), ("td.cos({0})", "np.cos({0})"), ("td.tanh({0})", "np.tanh({0})"),
-            ("td.exp({0} / 4)", "np.exp({0} / 4)"), ("td.sigmoid({0})", "sigmoid({0})"),
-            ("{0}**2", "{0}**2"), ("{0}**3", "{0}**3"), ("{0}**6", "{0}**6"), ("td.power({0}, 5)", "{0}**5"),
-            ("td.log({0}**2 + 1)", "np.log({0}**2 + 1)"), ("td.sqrt({0}**2 + 1)", "np.sqrt({0}**2 + 1)"),
-            ("({0}**2 + 1)**-1.5", "({0}**2 + 1)**-1.5"), ("({0}**2 + 1)**td.sin({0})", "({0}**2 + 1)**np.sin({0})"),
-            ("2**td.sin({0})", "2**np.sin({0})"), ("abs({0})", "absolute({0})"), ("td.abs({0})", "absolute({0})"),
-            ("np.exp(td.sin({0}))", "np.exp(np.sin({0}))"), ("({0}**2 + 1)**0.5", "np.sqrt({0}**2 + 1)"),
-        ])
+        dsl, text = self.choose(
+            [
+                ("td.sin({0})", "np.sin({0})"),
+                ("td.cos({0})", "np.cos({0})"),
+                ("td.tanh({0})", "np.tanh({0})"),
+                ("td.exp({0} / 4)", "np.exp({0} / 4)"),
+                ("td.sigmoid({0})", "sigmoid({0})"),
+                ("{0}**2", "{0}**2"),
+                ("{0}**3", "{0}**3"),
+                ("{0}**6", "{0}**6"),
+                ("td.power({0}, 5)", "{0}**5"),
+                ("td.log({0}**2 + 1)", "np.log({0}**2 + 1)"),
+                ("td.sqrt({0}**2 + 1)", "np.sqrt({0}**2 + 1)"),
+                ("({0}**2 + 1)**-1.5", "({0}**2 + 1)**-1.5"),
+                ("({0}**2 + 1)**td.sin({0})", "({0}**2 + 1)**np.sin({0})"),
+                ("2**td.sin({0})", "2**np.sin({0})"),
+                ("abs({0})", "absolute({0})"),
+                ("td.abs({0})", "absolute({0})"),
+                ("np.exp(td.sin({0}))", "np.exp(np.sin({0}))"),
+                ("({0}**2 + 1)**0.5", "np.sqrt({0}**2 + 1)"),
+            ]
+        )
         dsl = dsl.replace("np.exp", "td.exp")
         return Node(f"({dsl.format(a.dsl)})", f"({text.format(a.numpy)})", shape)
 
@@ -288,8 +303,11 @@ class Generator:
         if self.below(3) == 2 and shape:
             keep = tuple(slice(None) if p != axis else 0 for p in range(a.ndim))
             text = ", ".join(":" if isinstance(key, slice) else "0" for key in keep)
-            return Node(f"td.{name}({a.dsl}, axis={axis - a.ndim}, keepdims=True)[{text}]",
-                        f"np.{name}({a.numpy}, axis={axis})", shape)
+            return Node(
+                f"td.{name}({a.dsl}, axis={axis - a.ndim}, keepdims=True)[{text}]",
+                f"np.{name}({a.numpy}, axis={axis})",
+                shape,
+            )
         return Node(f"{a.dsl}.{name}(axis={axis})", f"np.{name}({a.numpy}, axis={axis})", shape)
 
     def regular(self, size: Size, depth: int) -> Node:
@@ -300,8 +318,11 @@ class Generator:
         a = self.of_shape(shape, depth - 1)
         eye = f"td.identity({size.text})", f"np.eye({size.number})"
         if way == 2:
-            return Node(f"(td.tanh({a.dsl}) + {size.number + 1} * {eye[0]})",
-                        f"(np.tanh({a.numpy}) + {size.number + 1} * {eye[1]})", shape)
+            return Node(
+                f"(td.tanh({a.dsl}) + {size.number + 1} * {eye[0]})",
+                f"(np.tanh({a.numpy}) + {size.number + 1} * {eye[1]})",
+                shape,
+            )
         b = self.symbol((size, self.size()))
         return Node(f"({b.dsl} @ {b.dsl}.T + {eye[0]})", f"({b.numpy} @ {b.numpy}.T + {eye[1]})", shape)
 
@@ -313,10 +334,26 @@ class Generator:
 
     def any(self, depth: int) -> Node:
         """An expression of any shape: every operator, most of them choosing their own."""
-        ways = [lambda d: self.of_shape(self.shape(), d + 1), self.kron, self.vec, self.unvec, self.khatri_rao,
-                self.einsum, self.einsum, self.index_notation, self.slice, self.slice, self.tensordot, self.inner_or_dot, self.trace,
-                self.sum_all, self.linear_algebra, self.stacked_matmul, self.grouped_product,
-                self.sliced_product]
+        ways = [
+            lambda d: self.of_shape(self.shape(), d + 1),
+            self.kron,
+            self.vec,
+            self.unvec,
+            self.khatri_rao,
+            self.einsum,
+            self.einsum,
+            self.index_notation,
+            self.slice,
+            self.slice,
+            self.tensordot,
+            self.inner_or_dot,
+            self.trace,
+            self.sum_all,
+            self.linear_algebra,
+            self.stacked_matmul,
+            self.grouped_product,
+            self.sliced_product,
+        ]
         for _ in range(20):
             node = self.choose(ways)(depth - 1)
             entries = 1
@@ -338,15 +375,21 @@ class Generator:
         a, b = self.inside(depth, 2), self.inside(depth, 2)
         ndim = max(a.ndim, b.ndim)
         left, right = ((ONE,) * (ndim - n.ndim) + n.shape for n in (a, b))
-        return Node(f"td.kron({a.dsl}, {b.dsl})", f"np.kron({a.numpy}, {b.numpy})",
-                    tuple(p * q for p, q in zip(left, right, strict=True)))
+        return Node(
+            f"td.kron({a.dsl}, {b.dsl})",
+            f"np.kron({a.numpy}, {b.numpy})",
+            tuple(p * q for p, q in zip(left, right, strict=True)),
+        )
 
     def grouped_product(self, depth: int) -> Node:
         """A Kronecker product times a vec: the join of groups."""
         p, q, r, s = (self.size() for _ in range(4))
         a, b, c = (self.of_shape(shape, depth - 1) for shape in ((p, q), (r, s), (s, q)))
-        return Node(f"(td.kron({a.dsl}, {b.dsl}) @ td.vec({c.dsl}))",
-                    f"(np.kron({a.numpy}, {b.numpy}) @ vec({c.numpy}))", (p * r,))
+        return Node(
+            f"(td.kron({a.dsl}, {b.dsl}) @ td.vec({c.dsl}))",
+            f"(np.kron({a.numpy}, {b.numpy}) @ vec({c.numpy}))",
+            (p * r,),
+        )
 
     def vec(self, depth: int) -> Node:
         a = self.inside(depth)
@@ -390,10 +433,11 @@ class Generator:
             pairs = f"({axes}, {[*range(count)]})"
             kept = a.shape[: a.ndim - count]
         else:
-            b = self.of_shape((*a.shape[a.ndim - count:], *extra), depth)
+            b = self.of_shape((*a.shape[a.ndim - count :], *extra), depth)
             pairs, kept = str(count), a.shape[: a.ndim - count]
-        return Node(f"td.tensordot({a.dsl}, {b.dsl}, {pairs})", f"np.tensordot({a.numpy}, {b.numpy}, {pairs})",
-                    (*kept, *extra))
+        return Node(
+            f"td.tensordot({a.dsl}, {b.dsl}, {pairs})", f"np.tensordot({a.numpy}, {b.numpy}, {pairs})", (*kept, *extra)
+        )
 
     def inner_or_dot(self, depth: int) -> Node:
         a = self.inside(depth)
@@ -433,8 +477,11 @@ class Generator:
         if a.ndim > 1 and self.below(2):
             axes = (0, a.ndim - 1)
             shape = tuple(ONE if p in axes else size for p, size in enumerate(a.shape))
-            return Node(f"td.{name}({a.dsl}, axis=(0, -1), keepdims=True)",
-                        f"np.{name}({a.numpy}, axis={axes}, keepdims=True)", shape)
+            return Node(
+                f"td.{name}({a.dsl}, axis=(0, -1), keepdims=True)",
+                f"np.{name}({a.numpy}, axis={axes}, keepdims=True)",
+                shape,
+            )
         return Node(f"td.{name}({a.dsl})", f"np.{name}({a.numpy})", ())
 
     def linear_algebra(self, depth: int) -> Node:
@@ -447,8 +494,11 @@ class Generator:
             return Node(f"td.logdet({a.dsl})", f"logdet({a.numpy})", ())
         if way == 2:
             b = self.inside(depth)
-            return Node(f"td.linalg.norm(td.vec({b.dsl}) + 7)" if b.ndim else f"td.linalg.norm({b.dsl})",
-                        f"norm(vec({b.numpy}) + 7)" if b.ndim else f"absolute({b.numpy})", ())
+            return Node(
+                f"td.linalg.norm(td.vec({b.dsl}) + 7)" if b.ndim else f"td.linalg.norm({b.dsl})",
+                f"norm(vec({b.numpy}) + 7)" if b.ndim else f"absolute({b.numpy})",
+                (),
+            )
         if way == 3:
             return Node(f"td.linalg.inv({a.dsl})", f"np.linalg.inv({a.numpy})", (size, size))
         b = self.of_shape((size,) if self.below(2) else (size, self.size()), depth)
@@ -480,8 +530,18 @@ class Generator:
                     shape.append(Size(str(length), length))
                 keys.append(f"{key.start}:{'' if key.stop is None else key.stop}")
             else:
-                start, stop, step = self.choose([(None, None, 2), (None, None, -2), (-1, 0, -1), (-2, None, -1),
-                                                 (1, -1, 1), (None, 3, 2), (3, None, -2), (None, -1, 1)])
+                start, stop, step = self.choose(
+                    [
+                        (None, None, 2),
+                        (None, None, -2),
+                        (-1, 0, -1),
+                        (-2, None, -1),
+                        (1, -1, 1),
+                        (None, 3, 2),
+                        (3, None, -2),
+                        (None, -1, 1),
+                    ]
+                )
                 key = slice(start, stop, step)
                 length = len(range(n)[key])
                 if length == 0:
@@ -573,8 +633,9 @@ class Generator:
         if any(len(group) > 1 for group in groups):
             text += f".reshape({tuple(s.number for s in shape)})"
         after = "".join(group if len(group) == 1 else f"({group})" for group in groups)
-        return Node(f"td.einsum('{','.join(terms)}->{after}', {', '.join(n.dsl for n in operands)}{sizes})", text,
-                    tuple(shape))
+        return Node(
+            f"td.einsum('{','.join(terms)}->{after}', {', '.join(n.dsl for n in operands)}{sizes})", text, tuple(shape)
+        )
 
     def _letter(self, letters: dict[str, Size], size: Size) -> str:
         same = [letter for letter, other in letters.items() if other == size]
@@ -590,22 +651,38 @@ class Generator:
         a, b, c = (self.of_shape(s, depth - 1) for s in ((i, j), (j, l), (i, l)))
         way = self.below(5)
         if way == 0:
-            return Node(f"({a.dsl}[a_, b_] * {b.dsl}[b_, c_] + {c.dsl}[a_, c_]).tensor(c_, a_)",
-                        f"({a.numpy} @ {b.numpy} + {c.numpy}).T", (l, i))
+            return Node(
+                f"({a.dsl}[a_, b_] * {b.dsl}[b_, c_] + {c.dsl}[a_, c_]).tensor(c_, a_)",
+                f"({a.numpy} @ {b.numpy} + {c.numpy}).T",
+                (l, i),
+            )
         if way == 1:
-            return Node(f"({a.dsl}[a_, b_] * td.exp({c.dsl}[a_, c_] / 8) / 2 - {a.dsl}[a_, b_]**2).tensor(a_)",
-                        f"(({a.numpy}[:, :, None] * np.exp({c.numpy} / 8)[:, None, :] / 2).sum((1, 2))"
-                        f" - ({a.numpy}**2).sum(1))", (i,))
+            return Node(
+                f"({a.dsl}[a_, b_] * td.exp({c.dsl}[a_, c_] / 8) / 2 - {a.dsl}[a_, b_]**2).tensor(a_)",
+                f"(({a.numpy}[:, :, None] * np.exp({c.numpy} / 8)[:, None, :] / 2).sum((1, 2))"
+                f" - ({a.numpy}**2).sum(1))",
+                (i,),
+            )
         if way == 2:
-            return Node(f"td.sin(td.sum({a.dsl}[a_, b_] * {b.dsl}[b_, c_], over=b_)).tensor(a_, c_)",
-                        f"np.sin({a.numpy} @ {b.numpy})", (i, l))
+            return Node(
+                f"td.sin(td.sum({a.dsl}[a_, b_] * {b.dsl}[b_, c_], over=b_)).tensor(a_, c_)",
+                f"np.sin({a.numpy} @ {b.numpy})",
+                (i, l),
+            )
         if way == 3:
-            return Node(f"(2 * {a.dsl}[a_, 1] * {c.dsl}[a_, -1] - {c.dsl}[a_, 0]).tensor((a_,))"
-                        if l.text.isdigit() else f"(2 * {a.dsl}[a_, 1] * {c.dsl}[a_, 1] - {c.dsl}[a_, 0]).tensor((a_,))",
-                        f"(2 * {a.numpy}[:, 1] * {c.numpy}[:, {-1 if l.text.isdigit() else 1}] - {c.numpy}[:, 0])", (i,))
+            return Node(
+                f"(2 * {a.dsl}[a_, 1] * {c.dsl}[a_, -1] - {c.dsl}[a_, 0]).tensor((a_,))"
+                if l.text.isdigit()
+                else f"(2 * {a.dsl}[a_, 1] * {c.dsl}[a_, 1] - {c.dsl}[a_, 0]).tensor((a_,))",
+                f"(2 * {a.numpy}[:, 1] * {c.numpy}[:, {-1 if l.text.isdigit() else 1}] - {c.numpy}[:, 0])",
+                (i,),
+            )
         d = self.of_shape((i, i), depth - 1)
-        return Node(f"({d.dsl}[a_, a_] * {a.dsl}[a_, b_]).tensor((b_, a_))",
-                    f"(np.diagonal({d.numpy})[:, None] * {a.numpy}).T.reshape(-1)", (j * i,))
+        return Node(
+            f"({d.dsl}[a_, a_] * {a.dsl}[a_, b_]).tensor((b_, a_))",
+            f"(np.diagonal({d.numpy})[:, None] * {a.numpy}).T.reshape(-1)",
+            (j * i,),
+        )
 
 
 def draw_case(below: Callable[[int], int], depth: int = 3) -> Case:
@@ -644,8 +721,9 @@ def complex_step(function: Callable[[dict[str, Any]], Any], data: dict[str, np.n
     return np.stack(columns, axis=-1).reshape(np.shape(columns[0]) + x.shape)
 
 
-def central_differences(function: Callable[[dict[str, Any]], Any], data: dict[str, np.ndarray], name: str,
-                        h: float = 1e-3) -> np.ndarray:
+def central_differences(
+    function: Callable[[dict[str, Any]], Any], data: dict[str, np.ndarray], name: str, h: float = 1e-3
+) -> np.ndarray:
     """∂function/∂data[name] to about ten digits: central differences with one Richardson step."""
     x = np.asarray(data[name])
     columns = []

@@ -55,7 +55,7 @@ def shell(*words, **variables):
                           env=environment)
 
 
-# --- diff ---------------------------------------------------------------------------------------------------------------
+# --- diff -----------------------------------------------------------------------------------------------------------
 
 
 READINGS = [
@@ -110,6 +110,12 @@ def test_diff_in_latex(run):
     assert r"\frac{\partial F}{\partial w_{k}} = " in out
     _, alone, _ = run("diff", FLAGSHIP, "--wrt", "x", "--latex", "--form", "slices")
     assert alone.startswith(r"\frac{\partial F}{\partial x_{k}} = A \circ")
+    _, alone, _ = run("diff", "B @ X", "--wrt", "X", "--latex", "--form", "slices")
+    assert alone.startswith(r"\frac{\partial F}{\partial X_{kl}} = B")
+    _, alone, _ = run("diff", "x**2", "--wrt", "x", "--latex", "--form", "slices")
+    assert alone.startswith(r"\frac{\partial F}{\partial x_{j}} = ")
+    _, out, _ = run("diff", "sum(x**3)", "--wrt", "x", "--latex", "--order", 2)
+    assert out.startswith("% where G is the derivative of order 1 of sum(x**3), in ")
 
 
 def test_diff_of_higher_order_says_what_is_differentiated(run):
@@ -149,7 +155,7 @@ def test_an_output_without_unicode_gets_ascii(words, encoding):
     assert done.stdout.decode("ascii")
 
 
-# --- the terminal -------------------------------------------------------------------------------------------------------
+# --- the terminal ---------------------------------------------------------------------------------------------------
 
 
 class Terminal(io.StringIO):
@@ -180,7 +186,7 @@ def test_a_formula_stays_on_its_line_in_a_pipe(run):
     assert any(len(line) > 300 for line in out.splitlines())
 
 
-# --- eval ---------------------------------------------------------------------------------------------------------------
+# --- eval -----------------------------------------------------------------------------------------------------------
 
 
 def test_eval_prints_a_value(run, data):
@@ -266,7 +272,7 @@ def test_data_files(run, tmp_path, file, write, expression, expected):
     assert np.load("value.npy") == expected
 
 
-# --- what lies on disk is safe ------------------------------------------------------------------------------------------
+# --- what lies on disk is safe --------------------------------------------------------------------------------------
 
 
 EVAL = ("eval", FLAGSHIP, "--wrt", "x", "--data", "A=A.npy", "--data", "x=x.npy")
@@ -318,7 +324,7 @@ def test_a_result_may_replace_its_own_data(run, data):
     np.testing.assert_array_equal(np.load("x.npy"), 2 * data[1])
 
 
-# --- plan, check, help --------------------------------------------------------------------------------------------------
+# --- plan, check, help ----------------------------------------------------------------------------------------------
 
 
 def test_plan(run):
@@ -361,7 +367,7 @@ def test_version_and_help(run):
         assert "tensordsl " + name in out
 
 
-# --- complaints ---------------------------------------------------------------------------------------------------------
+# --- complaints -----------------------------------------------------------------------------------------------------
 
 
 BAD = [
@@ -454,7 +460,7 @@ def test_too_large_for_memory(run, data, monkeypatch):
     assert "--output sparse" in err
 
 
-# --- as a process -------------------------------------------------------------------------------------------------------
+# --- as a process ---------------------------------------------------------------------------------------------------
 
 
 def test_module_runs_as_a_command():

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fuzz import differences
 from hypothesis import assume, given, settings
-from strategies import DIMS, Case, cases, central_differences, close, complex_step
+from strategies import DIMS, Case, cases, central_differences, close, complex_step, random_case
 
 import tensordsl as td
 from tensordsl.expr import Expr
@@ -41,7 +42,9 @@ def test_jacobian_jvp_vjp(case: Case) -> None:
         assert close(found.evaluate(data, **DIMS), jacobian)
         direction, adjoint = rng.normal(size=data[name].shape), rng.normal(size=value.shape)
         forward = td.jvp(e, symbol, td.tensor("v_", *symbol.shape))
-        assert close(forward.evaluate({**data, "v_": direction}, **DIMS), np.tensordot(jacobian, direction, direction.ndim))
+        assert close(
+            forward.evaluate({**data, "v_": direction}, **DIMS), np.tensordot(jacobian, direction, direction.ndim)
+        )
         backward = td.vjp(e, symbol, td.tensor("w_", *e.shape))
         assert close(backward.evaluate({**data, "w_": adjoint}, **DIMS), np.tensordot(adjoint, jacobian, value.ndim))
 
@@ -90,25 +93,48 @@ def test_hessian_and_hvp(case: Case) -> None:
     assert hessian.shape == symbol.shape + symbol.shape
     assert close(hessian.evaluate(given_data, **DIMS), wanted, 1e-5)
     product = td.hvp(f, symbol, td.tensor("v_", *symbol.shape))
-    assert close(product.evaluate(given_data, **DIMS), np.tensordot(wanted, given_data["v_"], given_data["v_"].ndim), 1e-5)
+    assert close(
+        product.evaluate(given_data, **DIMS), np.tensordot(wanted, given_data["v_"], given_data["v_"].ndim), 1e-5
+    )
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_the_cases_of_the_fuzzer(seed: int) -> None:
+    """Larger expressions than hypothesis draws; `tests/fuzz.py` runs as many as one has time for."""
+    assert list(differences(random_case(seed, 5))) == []
 
 
 # --- JAX, a second truth ------------------------------------------------------------------------------------------
 
 JAX_CASES: dict[str, tuple[Callable[[], Expr], Callable[[Any], Callable[..., Any]]]] = {
-    "flagship": (lambda: td.sum((A * td.outer(x, x))[0] * y), lambda np_: lambda x, A, y: ((A * np_.outer(x, x))[0] * y).sum()),
-    "logistic": (lambda: td.sum(td.log(1 + td.exp(-y * (A @ x)))),
-                 lambda np_: lambda x, A, y: np_.log(1 + np_.exp(-y * (A @ x))).sum()),
-    "gaussian": (lambda: td.logdet(A) + (x - y) @ td.linalg.solve(A, x - y),
-                 lambda np_: lambda x, A, y: np_.linalg.slogdet(A)[1] + (x - y) @ np_.linalg.solve(A, x - y)),
-    "network": (lambda: td.sum(td.sigmoid(A @ td.tanh(A @ x)) * y),
-                lambda np_: lambda x, A, y: (1 / (1 + np_.exp(-(A @ np_.tanh(A @ x)))) * y).sum()),
-    "determinant": (lambda: td.linalg.det(A + td.diag(x)) * td.linalg.norm(y),
-                    lambda np_: lambda x, A, y: np_.linalg.det(A + np_.diag(x)) * np_.linalg.norm(y)),
-    "inverse": (lambda: td.trace(td.linalg.inv(A + td.outer(x, y)) @ A),
-                lambda np_: lambda x, A, y: np_.trace(np_.linalg.inv(A + np_.outer(x, y)) @ A)),
-    "powers": (lambda: td.sum(x**3 / (1 + y**2) + td.abs(x) ** y + A**2),
-               lambda np_: lambda x, A, y: (x**3 / (1 + y**2) + np_.abs(x) ** y).sum() * 3 + (A**2).sum()),
+    "flagship": (
+        lambda: td.sum((A * td.outer(x, x))[0] * y),
+        lambda np_: lambda x, A, y: ((A * np_.outer(x, x))[0] * y).sum(),
+    ),
+    "logistic": (
+        lambda: td.sum(td.log(1 + td.exp(-y * (A @ x)))),
+        lambda np_: lambda x, A, y: np_.log(1 + np_.exp(-y * (A @ x))).sum(),
+    ),
+    "gaussian": (
+        lambda: td.logdet(A) + (x - y) @ td.linalg.solve(A, x - y),
+        lambda np_: lambda x, A, y: np_.linalg.slogdet(A)[1] + (x - y) @ np_.linalg.solve(A, x - y),
+    ),
+    "network": (
+        lambda: td.sum(td.sigmoid(A @ td.tanh(A @ x)) * y),
+        lambda np_: lambda x, A, y: (1 / (1 + np_.exp(-(A @ np_.tanh(A @ x)))) * y).sum(),
+    ),
+    "determinant": (
+        lambda: td.linalg.det(A + td.diag(x)) * td.linalg.norm(y),
+        lambda np_: lambda x, A, y: np_.linalg.det(A + np_.diag(x)) * np_.linalg.norm(y),
+    ),
+    "inverse": (
+        lambda: td.trace(td.linalg.inv(A + td.outer(x, y)) @ A),
+        lambda np_: lambda x, A, y: np_.trace(np_.linalg.inv(A + np_.outer(x, y)) @ A),
+    ),
+    "powers": (
+        lambda: td.sum(x**3 / (1 + y**2) + td.abs(x) ** y + A**2),
+        lambda np_: lambda x, A, y: (x**3 / (1 + y**2) + np_.abs(x) ** y).sum() * 3 + (A**2).sum(),
+    ),
 }
 
 
@@ -147,8 +173,7 @@ def test_elementwise_records(name: str, order: int) -> None:
     arguments = [td.vector(f"a{place}", 5) for place in range(record.arity)]
     data = {f"a{p}": rng.uniform(low + 0.01, high - 0.01, 5) for p, (low, high) in enumerate(record.sample)}
     f = functions[name](*arguments)
-    np.testing.assert_allclose(
-        f.evaluate(data), eval(record.numpy.format(*data), {"np": np, **data}), rtol=1e-14)
+    np.testing.assert_allclose(f.evaluate(data), eval(record.numpy.format(*data), {"np": np, **data}), rtol=1e-14)
     for by in arguments:
         for again in arguments if order == 2 else [None]:
             start = f if again is None else td.jacobian(f, again)
@@ -192,8 +217,13 @@ def test_tuples_of_symbols() -> None:
     assert td.jvp(f, (x, y), (v, w)) == td.jvp(f, x, v) + td.jvp(f, y, w)
     assert td.vjp(A @ x, (x, A), w) == (td.vjp(A @ x, x, w), td.vjp(A @ x, A, w))
     both = td.hvp(f, (x, y), (v, w))
-    data = {"x": np.array([0.5, -1.0]), "y": np.array([2.0, 0.3]), "A": np.array([[1.0, 0.2], [-0.4, 0.7]]),
-            "v": np.array([1.0, 2.0]), "w": np.array([-1.0, 0.5])}
+    data = {
+        "x": np.array([0.5, -1.0]),
+        "y": np.array([2.0, 0.3]),
+        "A": np.array([[1.0, 0.2], [-0.4, 0.7]]),
+        "v": np.array([1.0, 2.0]),
+        "w": np.array([-1.0, 0.5]),
+    }
     for found, row in zip(both, rows, strict=True):
         wanted = sum(h.evaluate(data) @ data[d] for h, d in zip(row, "vw", strict=True))
         np.testing.assert_allclose(found.evaluate(data), wanted, rtol=1e-12)
@@ -216,10 +246,19 @@ def test_no_jacobian_is_formed_by_products() -> None:
     """jvp, vjp and hvp of k×k maps hold nothing of more than k² entries."""
     F = td.tanh(A * td.outer(x, x)) @ x
     f = td.sum(td.exp(F))
-    for found in (td.jvp(F, A, td.matrix("V", k, k)), td.vjp(F, A, w), td.hvp(f, x, v), td.hvp(f, A, td.matrix("V", k, k))):
+    for found in (
+        td.jvp(F, A, td.matrix("V", k, k)),
+        td.vjp(F, A, w),
+        td.hvp(f, x, v),
+        td.hvp(f, A, td.matrix("V", k, k)),
+    ):
         program = td.plan(found, k=50).program
-        assert max(np.prod([50 if size == k else size for size in i.target.sizes], dtype=int)
-                   for i in program.instructions) <= 50**2
+        assert (
+            max(
+                np.prod([50 if size == k else size for size in i.target.sizes], dtype=int) for i in program.instructions
+            )
+            <= 50**2
+        )
 
 
 def test_what_is_lost_is_zero_and_what_is_kept_is_the_identity() -> None:
@@ -235,15 +274,22 @@ def nodes(*roots: Expr) -> int:
 
 
 CHAINS: dict[str, Callable[[Expr], Expr]] = {
-    "sin": td.sin, "sin + x": lambda e: td.sin(e) + x, "x * e": lambda e: e * x, "A @ e": lambda e: A @ e,
-    "e + e*e": lambda e: e + e * e, "e + sin(e)": lambda e: e + td.sin(e), "e * sin(e)": lambda e: e * td.sin(e),
-    "-e": lambda e: x - td.cos(e), "slices": lambda e: td.sin(e[::-1]),
+    "sin": td.sin,
+    "sin + x": lambda e: td.sin(e) + x,
+    "x * e": lambda e: e * x,
+    "A @ e": lambda e: A @ e,
+    "e + e*e": lambda e: e + e * e,
+    "e + sin(e)": lambda e: e + td.sin(e),
+    "e * sin(e)": lambda e: e * td.sin(e),
+    "-e": lambda e: x - td.cos(e),
+    "slices": lambda e: td.sin(e[::-1]),
 }
 
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_chains_stay_linear(name: str) -> None:
     """Twice the length is twice the nodes: of the expression, its gradient, its jvp, and its program."""
+
     def grown(length: int) -> list[int]:
         e = functools.reduce(lambda e, _: CHAINS[name](e), range(length), x)
         gradient, forward = td.grad(td.sum(e), x), td.jvp(e, x, v)

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tensordsl as td
-
 from tensordsl.dims import Dim, Size, bind, divide, evaluate, product, solve, substitute
 
 VALUES = {"k": 2, "m": 3, "n": 5}
@@ -97,7 +96,7 @@ def test_a_dimension_bound_twice_says_where() -> None:
         bind([(k, 2, "axis 0 of x"), (k, 3, "axis 1 of A")])
     assert "axis 1 of A is 3, but k = 2 was expected" in str(caught.value)
     assert "k is 2 in axis 0 of x" in str(caught.value)
-    with pytest.raises(td.BindError, match="no whole k makes equal to 2\\*k"):
+    with pytest.raises(td.BindError, match=r"no whole k makes equal to 2\*k"):
         bind([(2 * k, 5, "axis 0 of x")])
 
 
@@ -105,8 +104,16 @@ def test_a_size_is_a_number_in_arithmetic_with_expressions() -> None:
     x = td.vector("x", k)
     data = np.array([1.5, 2.5])
     for expression, expected in [
-        (td.sum(x) / k, 2.0), (td.sum(x) * (k / 2), 4.0), ((2 * np.pi) ** (k / 2), 2 * np.pi), (2.0**k, 4.0),
-        (k - 0.5, 1.5), (0.5 - k, -1.5), (k * 1.5, 3.0), (1 / k, 0.5), (k**0.5, 2**0.5), (k / m, 2 / 3),
+        (td.sum(x) / k, 2.0),
+        (td.sum(x) * (k / 2), 4.0),
+        ((2 * np.pi) ** (k / 2), 2 * np.pi),
+        (2.0**k, 4.0),
+        (k - 0.5, 1.5),
+        (0.5 - k, -1.5),
+        (k * 1.5, 3.0),
+        (1 / k, 0.5),
+        (k**0.5, 2**0.5),
+        (k / m, 2 / 3),
     ]:
         assert expression.evaluate(x=data, k=2, m=3) == pytest.approx(expected, rel=1e-15)
     for expression, expected in [(k * x, 2 * data), (x - k, data - 2), (k / x, 2 / data), (x**k, data**2)]:
@@ -119,7 +126,7 @@ def test_a_size_is_a_number_in_arithmetic_with_expressions() -> None:
 
 def test_what_is_no_size() -> None:
     for bad in (-1, 2.5, "k", True, None):
-        with pytest.raises(td.ShapeError, match="a size is a whole number that is not negative, or a td.dim"):
+        with pytest.raises(td.ShapeError, match="a size is a whole number that is not negative"):
             td.vector("x", bad)
     with pytest.raises(td.ParseError, match="cannot name a dimension: a name is letters, digits and underscores"):
         td.dim("2k")

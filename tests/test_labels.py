@@ -17,8 +17,13 @@ import tensordsl as td
 from tensordsl.labels import Unifier, canonical_order, fuse, repeats, singles
 
 k = td.dim("k")
-POOL = {"A": td.matrix("A", k, k), "B": td.matrix("B", k, k), "x": td.vector("x", k), "T": td.tensor("T", k, k, k),
-        "a": td.scalar("a")}
+POOL = {
+    "A": td.matrix("A", k, k),
+    "B": td.matrix("B", k, k),
+    "x": td.vector("x", k),
+    "T": td.tensor("T", k, k, k),
+    "a": td.scalar("a"),
+}
 
 
 def network(factors: list[tuple[str, str]], output: str) -> td.Expr:
@@ -51,7 +56,9 @@ def networks(draw: st.DrawFn) -> tuple[list[tuple[str, str]], str]:
 
 
 @given(networks(), st.randoms(use_true_random=False))
-def test_shuffled_and_renamed_networks_are_one_object(drawn: tuple[list[tuple[str, str]], str], rng: random.Random) -> None:
+def test_shuffled_and_renamed_networks_are_one_object(
+    drawn: tuple[list[tuple[str, str]], str], rng: random.Random
+) -> None:
     assert renamed(*drawn, rng) is network(*drawn)
 
 
@@ -62,14 +69,16 @@ def ring(name: str, n: int) -> list[tuple[str, str]]:
 
 SYMMETRIC = {
     "cycle of eight": (ring("A", 8), ""),
-    "two cycles of four": (ring("A", 4) + [("A", "pq"), ("A", "qr"), ("A", "rs"), ("A", "sp")], ""),
+    "two cycles of four": ([*ring("A", 4), ("A", "pq"), ("A", "qr"), ("A", "rs"), ("A", "sp")], ""),
     "cycle of six with one open end": (ring("A", 6), "a"),
     "power of a sum": ([("x", letter) for letter in "abcdefghijkl"], ""),
     "star": ([("A", "o" + letter) for letter in "abcdefgh"], "o"),
     "closed star": ([("A", "o" + letter) for letter in "abcdefgh"], ""),
     "complete graph on five": ([("A", p + q) for p, q in itertools.permutations("abcde", 2)][:12], ""),
-    "undirected cube": ([("A", p + q) for p, q in
-                         ["ab", "bc", "cd", "da", "ef", "fg", "gh", "he", "ae", "bf", "cg", "dh"]], ""),
+    "undirected cube": (
+        [("A", p + q) for p, q in ["ab", "bc", "cd", "da", "ef", "fg", "gh", "he", "ae", "bf", "cg", "dh"]],
+        "",
+    ),
     "triple of tensors": ([("T", "abc"), ("T", "bca"), ("T", "cab"), ("T", "abc")], ""),
     "delta ring": ([("A", "ab"), ("A", "ba")], "aabb"),
 }
@@ -85,8 +94,12 @@ def test_symmetric_networks_are_one_object(name: str) -> None:
 
 def test_networks_that_differ_are_different() -> None:
     """The classical pair that refinement alone cannot tell apart, and near misses."""
-    found = [network(*SYMMETRIC["cycle of eight"]), network(*SYMMETRIC["two cycles of four"]),
-             network([*ring("A", 7), ("A", "ah")], ""), network([*ring("A", 7), ("B", "ga")], "")]
+    found = [
+        network(*SYMMETRIC["cycle of eight"]),
+        network(*SYMMETRIC["two cycles of four"]),
+        network([*ring("A", 7), ("A", "ah")], ""),
+        network([*ring("A", 7), ("B", "ga")], ""),
+    ]
     assert len(set(found)) == len(found)
     assert network([("A", "ij")], "ij") is POOL["A"]
     assert network([("A", "ij")], "ji") is not POOL["A"]
@@ -115,8 +128,14 @@ print(F.to_python(), G.to_python())
 def test_digests_orders_and_programs_are_those_of_any_process() -> None:
     texts = set()
     for seed in ("0", "1", "4242"):
-        run = subprocess.run([sys.executable, "-c", DIGESTS], capture_output=True, text=True, check=True,
-                             cwd=Path(td.__file__).parents[1], env={**os.environ, "PYTHONHASHSEED": seed})
+        run = subprocess.run(
+            [sys.executable, "-c", DIGESTS],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(td.__file__).parents[1],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
         texts.add(run.stdout)
     assert len(texts) == 1
 

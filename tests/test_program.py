@@ -21,8 +21,18 @@ from tensordsl.graph import topological
 from tensordsl.program.build import build
 
 K, M, FOUR, FIVE = SIZES
-SHAPES = {"a": (), "x": (K,), "y": (K,), "z": (M,), "v": (FIVE,), "A": (K, K), "B": (K, M), "C": (FOUR, FIVE), "T": (K, M, FIVE),
-          "e": (ONE, M)}
+SHAPES = {
+    "a": (),
+    "x": (K,),
+    "y": (K,),
+    "z": (M,),
+    "v": (FIVE,),
+    "A": (K, K),
+    "B": (K, M),
+    "C": (FOUR, FIVE),
+    "T": (K, M, FIVE),
+    "e": (ONE, M),
+}
 
 # Each kind of node, and each kind of structure that a contraction can carry.
 KINDS: dict[str, tuple[type[Expr], str, str]] = {
@@ -41,18 +51,29 @@ KINDS: dict[str, tuple[type[Expr], str, str]] = {
     "ones in a group": (Contraction, "td.kron(z, td.ones(k))", "np.kron(z, np.ones(2))"),
     "slice": (Contraction, "C[1:, ::-2]", "C[1:, ::-2]"),
     "slice of a group": (Contraction, "td.vec(C)[3:-2]", "C.T.reshape(-1)[3:-2]"),
-    "scattered slice": (Contraction, "td.einsum('i,ij->ij', v[1:], td.jacobian(v[1:], v))", "np.eye(5)[1:] * v[1:, None]"),
+    "scattered slice": (
+        Contraction,
+        "td.einsum('i,ij->ij', v[1:], td.jacobian(v[1:], v))",
+        "np.eye(5)[1:] * v[1:, None]",
+    ),
     "scattered entry": (Contraction, "td.outer(td.basis(4, 2), v)", "np.outer(np.eye(4)[2], v)"),
     "diagonal in": (Contraction, "td.diagonal(A)", "np.diagonal(A)"),
     "axis of one": (Contraction, "e * x[:, None]", "e * x[:, None]"),
     "solve": (Contraction, "td.linalg.solve(A, B)", "np.linalg.solve(A, B)"),
     "sum": (Sum, "x + 2 * y - 1", "x + 2 * y - 1"),
     "sum of deltas": (Sum, "td.diag(x) + td.outer(x, y) - td.identity(k)", "np.diag(x) + np.outer(x, y) - np.eye(2)"),
-    "two deltas": (Sum, "td.jacobian(A * td.outer(x, x), x)",
-                   "np.einsum('ij,j,ik->ijk', A, x, np.eye(2)) + np.einsum('ij,i,jk->ijk', A, x, np.eye(2))"),
+    "two deltas": (
+        Sum,
+        "td.jacobian(A * td.outer(x, x), x)",
+        "np.einsum('ij,j,ik->ijk', A, x, np.eye(2)) + np.einsum('ij,i,jk->ijk', A, x, np.eye(2))",
+    ),
     "elementwise": (Elementwise, "td.exp(x)", "np.exp(x)"),
     "elementwise of two": (Elementwise, "(x**2 + 1)**(a * y)", "(x**2 + 1)**(a * y)"),
-    "elementwise broadcast": (Elementwise, "td.exp(x[:, None] * td.ones(k, m))", "np.exp(x[:, None] * np.ones((2, 3)))"),
+    "elementwise broadcast": (
+        Elementwise,
+        "td.exp(x[:, None] * td.ones(k, m))",
+        "np.exp(x[:, None] * np.ones((2, 3)))",
+    ),
     "comparison": (Elementwise, "x > y", "(x > y)"),
     "inverse": (Primitive, "td.linalg.inv(A)", "np.linalg.inv(A)"),
     "determinant": (Primitive, "td.linalg.det(A)", "np.linalg.det(A)"),
@@ -124,15 +145,19 @@ def by_plan(e: Expr, data: dict[str, Any], case: Case) -> tuple[Any, Any]:
 
 
 PASSES: dict[str, Callable[[Expr, dict[str, Any], Case], tuple[Any, Any]]] = {
-    "dense": by_value, "to_python": by_source, "sparse": by_sparse, "operator": by_operator, "jacobian": by_jacobian, "plan": by_plan}
+    "dense": by_value,
+    "to_python": by_source,
+    "sparse": by_sparse,
+    "operator": by_operator,
+    "jacobian": by_jacobian,
+    "plan": by_plan,
+}
 
 
 @pytest.mark.parametrize("name", PASSES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_through_every_pass(kind: str, name: str) -> None:
     case = case_of(kind)
-    if kind == "comparison" and name == "operator":
-        pytest.skip("a truth value is no matrix entry to multiply with")
     found, wanted = PASSES[name](case.expression(), case.data, case)
     assert close(found, wanted)
 
@@ -141,8 +166,9 @@ def test_the_kinds_are_all_kinds() -> None:
     assert set(Expr.__subclasses__()) == {kind for kind, _, _ in KINDS.values()}
     for kind, (node_type, _, _) in KINDS.items():
         assert any(isinstance(node, node_type) for node in topological([case_of(kind).expression()])), kind
-    assert {e.record.name for kind in KINDS for e in topological([case_of(kind).expression()])
-            if isinstance(e, Primitive)} <= set(primitive_records)
+    assert {
+        e.record.name for kind in KINDS for e in topological([case_of(kind).expression()]) if isinstance(e, Primitive)
+    } <= set(primitive_records)
 
 
 @given(cases(3))
@@ -191,9 +217,20 @@ def test_results_are_new_arrays_and_inputs_stay(first: Case, second: Case) -> No
 
 x, y = td.vector("x", td.dim("k")), td.vector("y", td.dim("k"))
 A = td.matrix("A", td.dim("k"), td.dim("k"))
-ALIASES = {"itself": A, "transpose": A.T, "view": A[1:], "reshaped": td.vec(A), "unvec": td.unvec(td.vec(A), (td.dim("k"),) * 2),
-           "row": A[0], "diagonal": td.diagonal(A), "constant": td.constant(np.ones(3)), "ones": td.ones(3), "axis": x[:, None],
-           "broadcast": x + td.zeros(3, td.dim("k")), "identity": td.identity(3)}
+ALIASES = {
+    "itself": A,
+    "transpose": A.T,
+    "view": A[1:],
+    "reshaped": td.vec(A),
+    "unvec": td.unvec(td.vec(A), (td.dim("k"),) * 2),
+    "row": A[0],
+    "diagonal": td.diagonal(A),
+    "constant": td.constant(np.ones(3)),
+    "ones": td.ones(3),
+    "axis": x[:, None],
+    "broadcast": x + td.zeros(3, td.dim("k")),
+    "identity": td.identity(3),
+}
 
 
 @pytest.mark.parametrize("name", ALIASES)
@@ -203,7 +240,7 @@ def test_no_result_is_a_view_of_data_or_of_a_constant(name: str) -> None:
     first = f(data)
     before = [value.copy() for value in first]
     for value in first:
-        value += 1
+        np.add(value, 1, out=value)
         assert not any(np.shares_memory(value, given) for given in data.values())
     assert not np.shares_memory(*first)
     for value, old in zip(f(data), before, strict=True):
@@ -211,12 +248,29 @@ def test_no_result_is_a_view_of_data_or_of_a_constant(name: str) -> None:
 
 
 DTYPES = {
-    "x + 1": np.float32, "2 * x": np.float32, "x / 3": np.float32, "1 - x": np.float32, "x**2": np.float32, "x**-1": np.float32,
-    "x**0.5": np.float32, "td.exp(x)": np.float32, "td.identity(k) + A": np.float32, "td.sum(x) / k": np.float32,
-    "x / k": np.float32, "td.jacobian(A * td.outer(x, x), x)": np.float32, "td.sigmoid(x)": np.float32, "x > 0": np.bool_,
-    "x * (x > 0)": np.float32, "td.ones(k) * x": np.float32, "td.linalg.inv(A) @ x": np.float32, "td.logdet(A)": np.float32,
-    "td.mean(A)": np.float32, "td.diag(x) - 2 * td.identity(k)": np.float32, "x + np.ones(3)": np.float64,
-    "1j * x": np.complex64, "td.ones(3) @ td.diag(td.vector('v', 3)) * 1.0": np.float32,
+    "x + 1": np.float32,
+    "2 * x": np.float32,
+    "x / 3": np.float32,
+    "1 - x": np.float32,
+    "x**2": np.float32,
+    "x**-1": np.float32,
+    "x**0.5": np.float32,
+    "td.exp(x)": np.float32,
+    "td.identity(k) + A": np.float32,
+    "td.sum(x) / k": np.float32,
+    "x / k": np.float32,
+    "td.jacobian(A * td.outer(x, x), x)": np.float32,
+    "td.sigmoid(x)": np.float32,
+    "x > 0": np.bool_,
+    "x * (x > 0)": np.float32,
+    "td.ones(k) * x": np.float32,
+    "td.linalg.inv(A) @ x": np.float32,
+    "td.logdet(A)": np.float32,
+    "td.mean(A)": np.float32,
+    "td.diag(x) - 2 * td.identity(k)": np.float32,
+    "x + np.ones(3)": np.float64,
+    "1j * x": np.complex64,
+    "td.ones(3) @ td.diag(td.vector('v', 3)) * 1.0": np.float32,
 }
 
 
@@ -238,7 +292,9 @@ def test_integers_and_complex_numbers() -> None:
     assert td.jacobian(x * x, x).evaluate(x=integers).dtype == np.int64
     np.testing.assert_array_equal((x / 2).evaluate(x=integers), [0.5, -1, 1.5])
     np.testing.assert_array_equal(td.mean(x).evaluate(x=integers), 2 / 3)
-    np.testing.assert_array_equal((td.diag(x) + td.identity(td.dim("k")) / 2).evaluate(x=integers), np.diag(integers) + np.eye(3) / 2)
+    np.testing.assert_array_equal(
+        (td.diag(x) + td.identity(td.dim("k")) / 2).evaluate(x=integers), np.diag(integers) + np.eye(3) / 2
+    )
     z = integers * 1j
     assert td.exp(x).evaluate(x=z).dtype == np.complex128
     np.testing.assert_allclose((A @ x + x).evaluate(x=z, A=np.eye(3)), 2 * z)
@@ -315,10 +371,17 @@ def test_work_is_shared_across_outputs() -> None:
     assert sum("np.exp" in i.source for i in both.instructions) == 1
 
 
-@pytest.mark.parametrize("make", [
-    lambda: td.jacobian(A * td.outer(x, x), x), lambda: td.exp(A @ A) * A + td.sin(A), lambda: td.grad(td.sum(td.tanh(A @ A)), A),
-    lambda: td.kron(A[:5], x), lambda: (A @ A @ A).T + 1,
-], ids=["flagship", "chain", "gradient", "kron", "products"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: td.jacobian(A * td.outer(x, x), x),
+        lambda: td.exp(A @ A) * A + td.sin(A),
+        lambda: td.grad(td.sum(td.tanh(A @ A)), A),
+        lambda: td.kron(A[:5], x),
+        lambda: (A @ A @ A).T + 1,
+    ],
+    ids=["flagship", "chain", "gradient", "kron", "products"],
+)
 def test_peak_bytes_is_what_numpy_takes(make: Callable[[], Expr]) -> None:
     k = 60 if make().ndim == 3 else 300
     program = build([make()], {"k": k})

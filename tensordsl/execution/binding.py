@@ -75,7 +75,7 @@ def bind(expressions: Sequence[Expr], symbols: Sequence[Symbol], parameters: Seq
         if array.ndim != symbol.ndim:
             raise BindError(f"The data for {symbol.name} has {array.ndim} axes, shape {show_shape(array.shape)}; expected "
                             f"{symbol.ndim}, shape {show_shape(symbol.shape)}. Reshape the array.")
-        pairs += [(size, actual, f"axis {place} of {symbol.name}, whose data has shape {show_shape(array.shape)},")
+        pairs += [(size, actual, f"axis {place} of {symbol.name} (its data has shape {show_shape(array.shape)})")
                   for place, (size, actual) in enumerate(zip(symbol.shape, array.shape, strict=True))]
         arrays.append(array)
     names = {size_name for size, _, _ in pairs if not isinstance(size, int) for size_name in size.names}

@@ -80,7 +80,7 @@ def sample(nodes: list[Expr], x: Symbol, seed: int) -> tuple[dict[Symbol, Any], 
     """Random data for the symbols, each dimension with a size of its own so that a transposed answer shows."""
     rng = np.random.default_rng(seed)
     dims = sorted({d.name for node in [*nodes, x] for d in node.dims})
-    sizes = {name: place + 2 for place, name in enumerate(dims)}
+    sizes = {name: len(dims) + 1 - place for place, name in enumerate(dims)}  # tall rather than wide: m by n, m > n
     values: dict[Symbol, Any] = {}
     for symbol in sorted({s for node in [*nodes, x] for s in node.symbols}, key=lambda s: s.name):
         shape = tuple(size_value(size, sizes) for size in symbol.shape)

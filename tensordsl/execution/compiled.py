@@ -71,7 +71,8 @@ class CompiledFunction:
         fixed = tuple(sizes[name] for name in program.parameters)
         single = self._single
         if self.output == "dense":
-            return guarded(function, fixed)
+            run = guarded(function, fixed)
+            return run if single or len(self.expressions) > 1 else lambda *values: (run(*values),)
 
         def sparse(*values: Any) -> Any:
             found = function(*values, *fixed)
@@ -132,7 +133,7 @@ def operator_maker(node: Expr, names: Sequence[str]) -> Callable[[Mapping[str, A
         dims = {name: size for name, size in sizes.items() if name not in given}
         if before is not None:
             values = before(**{**given, **dims})
-            given.update({s.name: v for s, v in zip(fixed, values if len(fixed) > 1 else (values,), strict=True)})
+            given.update({s.name: v for s, v in zip(fixed, values, strict=True)})
         shape = (size_value(rows, sizes), size_value(columns, sizes))
         dtype = np.result_type(*given.values(), np.float64)
         conjugate = dtype.kind == "c"

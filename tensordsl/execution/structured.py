@@ -29,7 +29,8 @@ def to_coo(terms: Sequence[Term], cores: Sequence[Any], shape: Shape, sizes: Map
         counts.append(int(np.prod([evaluate(term.sizes[la], sizes) for la in term.axes], dtype=np.int64)))
     live = [(t, c, n) for t, c, n in zip(terms, cores, counts, strict=True) if n and t.coefficient != 0]
     total = sum(n for _, _, n in live)
-    dtype = np.result_type(*[c if c is not None else _number(t) for t, c, _ in live]) if live else np.float64
+    kinds = [c if c is not None else _number(t) for t, c, _ in live]
+    dtype = np.result_type(*kinds, *([] if any(c is not None for _, c, _ in live) else [np.float64]))
     data = np.empty(total, dtype)
     coordinates = [np.empty(total, kind) for _ in extents]
     start = 0

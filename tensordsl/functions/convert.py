@@ -89,6 +89,8 @@ def constant(array: Any) -> Expr:
     >>> td.constant([1.0, 2.0]).shape
     (2,)
     """
+    if isinstance(array, int | float | complex):
+        return number(int(array) if isinstance(array, bool) else array)
     try:
         value = np.asarray(array)
     except ValueError as error:
@@ -153,7 +155,7 @@ def basis(size: AnySize, position: AnySize) -> Expr:
 
     >>> import tensordsl as td
     >>> td.basis(3, 1).evaluate()
-    array([0, 1, 0])
+    array([0., 1., 0.])
     """
     return Select(check_size(size), check_position(position, check_size(size)))
 

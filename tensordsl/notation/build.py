@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any
 
@@ -80,6 +81,7 @@ class Builder:
         self.known = known
         self.infer = infer
         self.count = 0
+        self.indices: set[str] = set()
         self.equations: list[tuple[AnySize, AnySize]] = []  # sizes that must turn out equal
         self.dims = {d.name: d for s in symbols.values() for d in s.dims}
 
@@ -90,6 +92,7 @@ class Builder:
 
     def finish(self, tree: t.Tree) -> Expr:
         self.dims = {name: Dim(name) for name in t.sizes(tree)} | self.dims
+        self.indices = t.indices(tree)
         value = self.value(tree)
         if isinstance(value, Indexed):
             value = value.tensor()
@@ -123,10 +126,10 @@ class Builder:
                     result = self.product(operator, result, self.operand(factor))
                 return result
             case t.Power(base, exponent):
-                return functions["power"](self.operand(base), self.operand(exponent))
+                return self.entrywise("power", self.operand(base), self.operand(exponent))
             case t.Comparison(operator, left, right):
                 names = {">": "greater", "<": "less", ">=": "greater_equal", "<=": "less_equal"}
-                return functions[names[operator]](self.operand(left), self.operand(right))
+                return self.entrywise(names[operator], self.operand(left), self.operand(right))
             case t.Transpose(operand):
                 return m.transpose(self.operand(operand))
             case t.Call(function, arguments, options):
@@ -170,6 +173,9 @@ class Builder:
     def special(self, name: str) -> Any:
         return None
 
+    def entrywise(self, name: str, *values: Any, **options: Any) -> Any:
+        return functions[name](*values, **options)
+
     def negative(self, value: Any) -> Any:
         return -value if isinstance(value, Indexed) else operators.multiply(-1, value)
 
@@ -178,7 +184,7 @@ class Builder:
 
     def product(self, operator: str, a: Any, b: Any) -> Any:
         if operator == "/":
-            return functions["divide"](a, b)
+            return self.entrywise("divide", a, b)
         if isinstance(a, Indexed) or isinstance(b, Indexed):
             if operator not in ("*", "∘"):
                 raise ParseError(f"The product {operator} does not go with index notation: write * and name the indices.")
@@ -240,8 +246,9 @@ class Builder:
     def call(self, function: str, arguments: tuple[t.Tree, ...], options: Mapping[str, t.Tree]) -> Any:
         name = {"tr": "trace", "eye": "identity", "I": "identity", "otimes": "kron"}.get(function, function)
         if function in ("δ", "delta") or name not in functions:
-            near = ", ".join(sorted(functions))
-            raise ParseError(f"The function {function!r} is not known. Known are {near}.")
+            close = get_close_matches(function, functions, 1)
+            near = f" Did you mean {close[0]!r}?" if close else ""
+            raise ParseError(f"The function {function!r} is not known.{near} Known are {', '.join(sorted(functions))}.")
         try:
             if name == "einsum":
                 return self.einsum(arguments, options)
@@ -364,7 +371,7 @@ class Builder:
         return Indexed([Term(Select(size, start, step, self.unknown()), (name, first))])
 
     def affine(self, key: t.Tree) -> tuple[Index | None, AnySize, int]:
-        """An index with its offset and step: 2*r + 1 is (r, 1, 2). Beside other terms, the name of a size is that size."""
+        """An index with its offset and step: 2*r + 1 is (r, 1, 2)."""
         if isinstance(key, t.Name):
             return Index(key.name), 0, 1
         index, start, step = None, 0, 1
@@ -372,7 +379,8 @@ class Builder:
             if isinstance(term, t.Negative):
                 sign, term = -sign, term.operand
             factors = term.factors if isinstance(term, t.Product) and term.operator == "*" else (term,)
-            names = [f.name for f in factors if isinstance(f, t.Name) and f.name not in self.dims]
+            names = [f.name for f in factors if isinstance(f, t.Name) and
+                     (f.name in self.indices or f.name not in self.dims)]
             if names and index is None:
                 index, step = Index(names[0]), sign
                 for factor in factors:
@@ -404,7 +412,7 @@ class MatrixBuilder(Builder):
 
     def finish(self, tree: t.Tree) -> Expr:
         value = as_expr(super().finish(tree))
-        if value.ndim == 2 and value.shape[1] == 1:
+        if self.is_column(value):
             return value[0, 0] if value.shape[0] == 1 else value[:, 0]
         return value
 
@@ -439,14 +447,23 @@ class MatrixBuilder(Builder):
             return value[parts]
         return self.column(value[parts])
 
-    def apply(self, name: str, values: list[Any], options: Mapping[str, Any]) -> Any:
-        def flat(node: Expr) -> Expr:
-            return node[:, 0] if node.ndim == 2 and node.shape[1] == 1 else node
+    def entrywise(self, name: str, *values: Any, **options: Any) -> Any:
+        """A function of columns is one of vectors."""
+        if all(value.ndim == 0 or self.is_column(value) for value in values):
+            return self.column(functions[name](*map(self.vector, values), **options))
+        return functions[name](*values, **options)
 
+    def is_column(self, node: Expr) -> bool:
+        return node.ndim == 2 and node.shape[1] == 1
+
+    def vector(self, node: Expr) -> Expr:
+        return node[:, 0] if self.is_column(node) else node
+
+    def apply(self, name: str, values: list[Any], options: Mapping[str, Any]) -> Any:
         if name == "diag":
-            return self.column(m.diag(flat(values[0])))
-        if name in elementwise_records or name in ("power", "divide"):
-            return functions[name](*values, **options)
+            return self.column(m.diag(self.vector(values[0])))
+        if name in elementwise_records or name in ("power", "divide", "norm"):
+            return self.entrywise(name, *values, **options)
         if name in ("vec", "diagonal"):
             return self.column(functions[name](values[0]))
         if name == "kron":
@@ -454,7 +471,7 @@ class MatrixBuilder(Builder):
         return self.column(functions[name](*values, **options))
 
     def unvec(self, vector: Any, shape: tuple[AnySize, ...]) -> Any:
-        return m.unvec(vector[:, 0] if vector.ndim == 2 else vector, shape)
+        return m.unvec(self.vector(vector), shape)
 
     def call(self, function: str, arguments: tuple[t.Tree, ...], options: Mapping[str, t.Tree]) -> Any:
         name = "commutation" if function == "K" else function

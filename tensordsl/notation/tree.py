@@ -147,6 +147,20 @@ def sizes(tree: Tree) -> set[str]:
     return found
 
 
+def indices(tree: Tree) -> set[str]:
+    """The names that stand for indices: those in brackets, each alone, and those after the arrow."""
+    found: set[str] = set()
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Axis):
+            found.update(node.indices)
+        elif isinstance(node, Subscript):
+            found.update(key.name for key in node.keys if isinstance(key, Name))
+        stack += children(node)
+    return found
+
+
 def depth(tree: Tree, limit: int) -> int:
     """The depth of a tree, as far as `limit`; iterative, so that no text can exhaust the stack."""
     level, deepest = [tree], 0

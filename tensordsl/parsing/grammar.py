@@ -25,7 +25,7 @@ sum: product (SIGN product)*
      | NAME                                                 -> name
      | STRING                                               -> text
      | FUNCTION [argument ("," argument)* ","?] ")"         -> call
-     | "sum" "[" index ("," index)* "]" "(" sum ")"         -> sum_over
+     | SUM "[" index ("," index)* "]" "(" sum ")"         -> sum_over
      | "(" tensor_inside ")"
      | "(" sum "," [sum ("," sum)* ","?] ")"                -> tuple
      | "[" [sum ("," sum)* ","?] "]"                        -> list
@@ -35,6 +35,7 @@ argument: NAME "=" comparison                               -> option
 key: sum                                                    -> plain_key
    | [sum] ":" [sum] [":" [sum]]                            -> slice_key
 
+SUM.2: /sum(?=\s*\[)/
 FUNCTION.3: /(np\.|td\.)?(linalg\.)?[^\W\dᵀ][^\Wᵀ]*\s*\(/
 TRANSPOSE: "ᵀ" | ".T" | "^T" | "^⊤" | "⊤"
 COMPARE: ">=" | "<=" | ">" | "<"

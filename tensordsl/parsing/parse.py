@@ -220,7 +220,8 @@ class _Convert:
         return items[0]
 
     def make_sum_over(self, items: list[Any]) -> Any:
-        return t.SumOver(t.Axis(tuple(i[0] for i in items[:-1]), tuple(i[1] for i in items[:-1]), False), items[-1])
+        _, *indices, body = items
+        return t.SumOver(t.Axis(tuple(i[0] for i in indices), tuple(i[1] for i in indices), False), body)
 
     def make_tuple(self, items: list[Any]) -> Any:
         return t.Items(tuple(item for item in items if item is not None), True)

@@ -18,6 +18,7 @@ from tensordsl.notation import tree as t
 from tensordsl.notation.render import render
 from tensordsl.printing.index import IndexPrinter, name_axes, name_sizes
 from tensordsl.printing.names import index_names
+from tensordsl.simplify import distributed
 
 Partition = tuple[int, ...]  # for each index, the first index that it equals
 LIMIT = 400  # cases; more are not a text that anybody reads
@@ -53,6 +54,7 @@ def finer(a: Partition, b: Partition) -> bool:
 
 def cases(node: Expr) -> list[Case]:
     """The cases, the most coincidences first; entries in none of them are zero."""
+    node = distributed(node)
     axes = name_axes(node, index_names(node))
     names = [name for axis in axes for name in axis]
     sizes = name_sizes(node, axes)
@@ -99,7 +101,7 @@ def case(partition: Partition, whole: Sequence[tuple[Expr, Partition]], ordered:
                   for term, own in whole if finer(own, partition)]
     value = add_terms(restricted, tuple(live.values()))
     axes = [(names[head],) for head in heads]
-    tree = printer.body(value, axes, frozenset(names))
+    tree = printer.body(value, axes, frozenset(names), inside=True)  # no arrow says what is summed
     equal = tuple(tuple(names[p] for p, h in enumerate(partition) if h == head) for head in heads
                   if partition.count(head) > 1)
     above = [other for other in ordered if other != partition and finer(partition, other)]
@@ -133,7 +135,7 @@ def cases_text(node: Expr, style: str) -> str:
     rows = [(render(c.value, style), condition(c, style)) for c in found]
     everywhere = any(not c.equal and not c.different for c in found)
     open_case = any(not c.equal for c in found)
-    if not node.ndim or (everywhere and len(rows) == 1):
+    if not node.ndim or not rows or (everywhere and len(rows) == 1):
         names = [name for axis in name_axes(node, index_names(node)) for name in axis]
         body = rows[0][0] if rows else "0"
         if style == "latex":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from tensordsl.contraction import contract
 from tensordsl.derivatives import differential, jacobian, jacobian_matrix
-from tensordsl.dims import Dim
+from tensordsl.dims import AnySize, Dim
 from tensordsl.errors import ShapeError, TensorDSLError, UnsupportedError
 from tensordsl.expr import Expr, Select, Symbol, operation
 from tensordsl.functions.convert import as_expr, plain
@@ -17,7 +17,7 @@ from tensordsl.notation.build import build
 from tensordsl.notation.render import render
 from tensordsl.printing.cases import cases_text
 from tensordsl.printing.index import index_tree
-from tensordsl.printing.matrix import matrix_tree
+from tensordsl.printing.matrix import chain, matrix_tree
 from tensordsl.printing.names import index_names
 from tensordsl.program.plan import plan
 
@@ -50,7 +50,7 @@ def show(e: Expr, form: str, style: str, kept: int | None = None) -> str:
     if form == "cases":
         return cases_text(e, style)
     if form == "slices":
-        return render(matrix_form(sliced(e, kept)[0]), style)
+        return render(matrix_form(*sliced(e, kept)), style)
     if form == "matrix":
         return render(matrix_form(e), style)
     if form == "einsum":
@@ -58,17 +58,22 @@ def show(e: Expr, form: str, style: str, kept: int | None = None) -> str:
     raise UnsupportedError(f"The form {form!r} is unknown; known are {', '.join(map(repr, FORMS))}.")
 
 
-def matrix_form(e: Expr) -> t.Tree:
-    """The matrix form, with the sizes of identities where the text alone does not say them."""
-    tree = matrix_tree(e)
-    if not any(isinstance(part, t.Name) and (part.name in ("I", "K") or part.name.startswith("e_")) for part in walk(tree)):
+def matrix_form(e: Expr, positions: Mapping[str, AnySize] | None = None) -> t.Tree:
+    """The matrix form, with the sizes of identities where the text alone does not say them.
+
+    `positions` are the names of slices k, l, ... with the sizes of their axes: their basis vectors read e_k, e_l.
+    """
+    places = dict(positions or {})
+    tree = matrix_tree(e, positions=frozenset(places))
+    if not any(isinstance(part, t.Name) and part.name in ("I", "K") for part in walk(tree)):
         return tree
+    vectors = {f"e_{name}": Symbol(f"e_{name}", (size,)) for name, size in places.items()}
     try:
-        found = build(tree, {s.name: s for s in e.symbols}, "matrix")
+        found = build(tree, {**vectors, **{s.name: s for s in e.symbols}}, "matrix")
     except TensorDSLError:
-        return matrix_tree(e, sized=True)
+        return matrix_tree(e, True, frozenset(places))
     wanted = e.shape if e.ndim != 2 or e.shape[1] != 1 else e.shape[:1]
-    return tree if found.shape == wanted else matrix_tree(e, sized=True)
+    return tree if found.shape == wanted else matrix_tree(e, True, frozenset(places))
 
 
 def walk(tree: t.Tree) -> Iterator[t.Tree]:
@@ -77,8 +82,8 @@ def walk(tree: t.Tree) -> Iterator[t.Tree]:
         yield from walk(child)
 
 
-def sliced(e: Expr, kept: int | None) -> tuple[Expr, list[str]]:
-    """The part of a tensor at one entry of its trailing axes: contracted with e_k, e_l, ...; and the names k, l, ..."""
+def sliced(e: Expr, kept: int | None) -> tuple[Expr, dict[str, AnySize]]:
+    """The part of a tensor at one entry of its trailing axes: contracted with e_k, e_l, ...; with the sizes by name."""
     if kept is None:
         kept = 2 if e.ndim > 2 else max(e.ndim - 1, 0)
     if not 0 <= kept <= e.ndim:
@@ -89,7 +94,7 @@ def sliced(e: Expr, kept: int | None) -> tuple[Expr, list[str]]:
     for axis in range(kept, e.ndim):
         operands.append((Select(e.shape[axis], Dim(taken[axis])), ((axis,),)))
     output = tuple((axis,) for axis in range(kept))
-    return contract(1, operands, output, dict(enumerate(e.shape))), taken[kept:]
+    return contract(1, operands, output, dict(enumerate(e.shape))), dict(zip(taken[kept:], e.shape[kept:], strict=True))
 
 
 def einsum_text(e: Expr, style: str) -> str:
@@ -119,40 +124,32 @@ class Reading(NamedTuple):
 def readings(F: object, x: Symbol, ascii: bool = False, name: str = "F") -> list[Reading]:
     """Every reading of ∂F/∂x."""
     node = as_expr(F)
+    if not isinstance(x, Symbol):
+        raise UnsupportedError(f"A derivative is read with respect to one symbol, such as x = td.vector('x', k), not {x!r}.")
     style = "ascii" if ascii else "unicode"
     d, top = ("d", ".T") if ascii else ("∂", "ᵀ")
     derivative = jacobian(node, x)
     whole = f"{d}{name}/{d}{x.name}"
     change = differential(node, x)
-    matrix = jacobian_matrix(node, x)
-    part, names = sliced(derivative, node.ndim)
+    matrix = matrix_form(jacobian_matrix(node, x))
+    part, places = sliced(derivative, node.ndim)
     turned = top if node.ndim else ""  # a scalar is its own transpose
     rows, columns = f"vec({name})" if node.ndim > 1 else name, f"vec({x.name})" if x.ndim > 1 else x.name
-    step = f"vec(d{x.name})" if x.ndim > 1 else f"d{x.name}"
+    moved = t.Name(f"d{x.name}")
+    step = t.Call("vec", (moved,)) if x.ndim > 1 else moved
     change_rows = f"vec(d{name})" if node.ndim > 1 else f"d{name}"
-    text = show(matrix, "matrix", style)
-    loose = " + " in text.replace("(", " ") and not _one_product(text)
+    times = "@" if node.ndim or x.ndim else "*"
     return [
         Reading("index", whole, show(derivative, "index", style)),
         Reading("cases", f"{whole}", show(derivative, "cases", style)),
         Reading("differential", f"d{name}", show(change, "matrix", style)),
-        Reading("differential", change_rows, f"({text}) @ {step}" if loose else f"{text} @ {step}"),
-        Reading("slices", f"{whole}[{','.join(names)}]" if names else whole, render(matrix_form(part), style)),
-        Reading("matrix", f"{d}{rows}/{d}{columns}{top}", text),
+        Reading("differential", change_rows, render(t.product(times, (*chain(matrix), step)), style)),
+        Reading("slices", f"{whole}[{','.join(places)}]" if places else whole, render(matrix_form(part, places), style)),
+        Reading("matrix", f"{d}{rows}/{d}{columns}{top if x.ndim else ''}", render(matrix, style)),
         Reading("matrix", f"denominator layout: {d}{rows}{turned}/{d}{columns}",
                 show(jacobian_matrix(node, x, layout="denominator"), "matrix", style)),
         Reading("einsum", "program", show(derivative, "einsum", style)),
     ]
-
-
-def _one_product(text: str) -> bool:
-    """Whether a text has no + or - outside of parentheses."""
-    level = 0
-    for place, character in enumerate(text):
-        level += (character in "([") - (character in ")]")
-        if level == 0 and place and character in "+-" and text[place - 1] == " ":
-            return False
-    return True
 
 
 def explain(F: object, x: Symbol, ascii: bool = False) -> None:

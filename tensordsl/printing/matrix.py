@@ -65,8 +65,10 @@ class Graph:
 class MatrixPrinter:
     """Prints matrices, vectors as columns, scalars. `sized` writes the size of every identity."""
 
-    def __init__(self, sized: bool, symbols: frozenset[Symbol], dims: frozenset[str]) -> None:
+    def __init__(self, sized: bool, symbols: frozenset[Symbol], dims: frozenset[str],
+                 positions: frozenset[str]) -> None:
         self.sized = sized
+        self.positions = positions
         self.taken = {symbol.name for symbol in symbols}  # special names must not be these
         self.dims = dims
 
@@ -353,9 +355,8 @@ class MatrixPrinter:
         return t.Subscript(name, (cut, t.Slice(None, None, None)))
 
     def basis(self, node: Select) -> t.Tree:
-        name = f"e_{node.start}"
-        if isinstance(node.start, Size) and name.isidentifier() and name not in self.taken and not self.sized:
-            return t.Name(name)
+        if str(node.start) in self.positions:
+            return t.Name(f"e_{node.start}")
         return t.Call("basis", (size_tree(node.size), size_tree(node.start)))
 
     # --- fallback -------------------------------------------------------------------------------------------------
@@ -605,7 +606,7 @@ def _strip(value: object) -> object:
     return value
 
 
-def matrix_tree(node: Expr, sized: bool = False) -> t.Tree:
-    """The tree of the matrix form."""
-    return strip(MatrixPrinter(sized, node.symbols, frozenset(dim.name for dim in node.dims)).tree(node))
+def matrix_tree(node: Expr, sized: bool = False, positions: frozenset[str] = frozenset()) -> t.Tree:
+    """The tree of the matrix form; the basis vectors at named positions read e_k."""
+    return strip(MatrixPrinter(sized, node.symbols, frozenset(dim.name for dim in node.dims), positions).tree(node))
 

@@ -84,12 +84,12 @@ def dimensions(expressions: Sequence[Expr]) -> set[str]:
 
 def _fresh(lowering: Lowering, node: Expr) -> Register:
     """The value of an output in storage of its own, full-sized: never an argument, a constant, or a broadcast view."""
-    value = lowering.dense(node)
-    register = value.register
     number = number_of(node)
     if number is not None and node.ndim:
-        entry = f"{float(number) if not isinstance(number, int | complex) else number!r}"
+        entry = repr(number if isinstance(number, complex) else float(number))
         return lowering.emit("allocate", f"np.full({lowering.shape(node.shape)}, {entry})", [], node.shape)
+    value = lowering.dense(node)
+    register = value.register
     if not node.ndim and not register.owned:  # an argument, or a number that is in no array
         return lowering.emit("allocate", f"np.asarray({register.name})[()]", [register], ())
     shared = any(register.root == other.root for other in lowering.returned)

@@ -29,7 +29,7 @@ class Value:
 
 
 def literal(value: Number) -> str:
-    if isinstance(value, Fraction):
+    if isinstance(value, Fraction) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
         value = float(value)
     return f"({value!r})" if isinstance(value, complex) or value < 0 else repr(value)
 
@@ -512,7 +512,8 @@ class Lowering:
         kinds = [core.name for core in cores]
         kinds += [literal(t.coefficient) for t in structured if t.core is None or t.coefficient not in (1, -1)]
         if total is None:
-            dtype = f"np.result_type({', '.join(kinds)})"
+            # Of structure alone, as of np.eye and np.ones, the entries are floating-point numbers.
+            dtype = f"np.result_type({', '.join(kinds)})" if cores else "np.float64"
             return self.emit("allocate", f"np.zeros({self.shape(node.shape)}, {dtype})", cores, node.shape)
         name = total.register.name
         source = f"np.broadcast_to({name}, {self.shape(node.shape)})" if total.ones else name

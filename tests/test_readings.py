@@ -1,0 +1,267 @@
+"""Every reading of a derivative against every other one: texts that are parsed back, programs, sparse arrays, operators."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from strategies import DIMS, Case, cases, close
+
+import tensordsl as td
+from tensordsl.printing.forms import sliced
+from tensordsl.printing.index import name_axes, name_sizes
+from tensordsl.printing.names import index_names
+from tensordsl.simplify import distributed
+
+MOST = 400  # entries of a derivative that the slow readings are tried on
+quick = settings(max_examples=80, suppress_health_check=list(HealthCheck))
+
+
+def value(expression: Any, data: dict[str, Any]) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return np.asarray(expression.evaluate(data, **DIMS))
+
+
+def usable(array: np.ndarray) -> bool:
+    return bool(np.all(np.isfinite(array)) and np.max(np.abs(array), initial=0) < 1e7)
+
+
+def alike(found: np.ndarray, wanted: np.ndarray) -> bool:
+    """Equal but for axes of size one, which matrix notation does not tell apart."""
+    plain = [tuple(size for size in array.shape if size != 1) for array in (found, wanted)]
+    return plain[0] == plain[1] and close(found.reshape(plain[0]), wanted.reshape(plain[0]))
+
+
+def derivatives(case: Case) -> Iterator[tuple[Any, Any, dict[str, Any], np.ndarray]]:
+    """The expression, each of its symbols, the data and ∂expression/∂symbol, where the values are of a sane size."""
+    expression, data = case.expression(), case.data
+    if usable(value(expression, data)):
+        for symbol in case.variables.values():
+            dense = value(td.jacobian(expression, symbol), data)
+            if usable(dense):
+                yield expression, symbol, data, dense
+
+
+# --- what a text says ---------------------------------------------------------------------------------------------
+
+
+def read(text: str, case: Case, dialect: str = "numpy", **more: Any) -> Any:
+    return td.parse(text, dialect=dialect, **case.variables, **more)
+
+
+def is_readable(text: str) -> bool:
+    """Whether a text shows all that it needs: the data of large constants are not written out."""
+    return "constant_" not in text and len(text) < 5000
+
+
+@quick
+@given(cases(depth=2))
+def test_texts_parse_back(case: Case) -> None:
+    for expression, symbol, data, dense in derivatives(case):
+        jacobian = td.jacobian(expression, symbol)
+        matrices = [td.jacobian_matrix(expression, symbol, layout=name) for name in ("numerator", "denominator")]
+        for node in (expression, jacobian, *matrices):
+            wanted = dense if node is jacobian else value(node, data)
+            for ascii_only in (False, True):
+                index, matrix = (node.to_string(form, ascii=ascii_only) for form in ("index", "matrix"))
+                if is_readable(index):
+                    assert close(value(read(index, case), data), wanted), index
+                if is_readable(matrix):
+                    assert alike(value(read(matrix, case, "matrix"), data), wanted), matrix
+                if ascii_only:
+                    assert index.isascii()
+                    assert matrix.isascii()
+
+
+@quick
+@given(cases(depth=2))
+def test_layouts_say_the_same(case: Case) -> None:
+    for expression, symbol, data, dense in derivatives(case):
+        rows, columns = range(expression.ndim)[::-1], range(expression.ndim, dense.ndim)[::-1]
+        wanted = dense.transpose(*rows, *columns).reshape(value(expression, data).size, data[symbol.name].size)
+        assert close(value(td.jacobian_matrix(expression, symbol), data), wanted)
+        assert close(value(td.jacobian_matrix(expression, symbol, layout="denominator"), data), wanted.T)
+
+
+@quick
+@given(cases(depth=2))
+def test_differential_is_the_jacobian_times_a_step(case: Case) -> None:
+    for expression, symbol, data, dense in derivatives(case):
+        name = f"d{symbol.name}"
+        step = np.random.default_rng(case.seed + 3).normal(size=data[symbol.name].shape)
+        wanted = np.tensordot(dense, step, step.ndim)
+        differential = td.differential(expression, symbol)
+        for dialect in ("index", "matrix"):
+            text = differential.to_string(dialect)
+            if is_readable(text):
+                back = read(text, case, "numpy" if dialect == "index" else dialect, **{name: symbol.shape})
+                assert alike(value(back, {**data, name: step}), wanted), text
+
+
+@quick
+@given(cases(depth=2))
+def test_slices_are_the_derivative_by_one_entry(case: Case) -> None:
+    for expression, symbol, data, dense in derivatives(case):
+        jacobian = td.jacobian(expression, symbol)
+        text = jacobian.to_string("slices", kept=expression.ndim)
+        if dense.size > MOST or not is_readable(text):
+            continue
+        letters = sliced(jacobian, expression.ndim)[1]
+        units = {f"e_{letter}": size for letter, size in zip(letters, symbol.shape, strict=True)}
+        back = read(text, case, "matrix", **{name: (size,) for name, size in units.items()})
+        for place in np.ndindex(data[symbol.name].shape):
+            unit = {name: np.eye(size)[p] for name, p, size in
+                    zip(units, place, data[symbol.name].shape, strict=True)}
+            assert alike(value(back, {**data, **unit}), dense[(..., *place)]), text
+
+
+# --- cases --------------------------------------------------------------------------------------------------------
+
+
+def holds(condition: str, at: dict[str, int]) -> bool:
+    """Whether `i = k ≠ j`, `i = j and k ≠ l` or `not (i = j and k = l)` holds for an entry."""
+    negations = re.findall(r"not \((.*?)\)", condition)
+    if any(holds(inner, at) for inner in negations):
+        return False
+    for chain in re.split(r" and |, ", re.sub(r"not \(.*?\)", "", condition)):
+        tokens = chain.split()
+        for a, sign, b in zip(tokens[::2], tokens[1::2], tokens[2::2], strict=False):
+            if (at[a] == at[b]) != (sign == "="):
+                return False
+    return True
+
+
+def test_the_evaluator_of_conditions() -> None:
+    at = {"i": 0, "j": 1, "k": 0, "l": 1}
+    assert holds("i = k ≠ j", at)
+    assert not holds("i = k ≠ j and k = l", at)
+    assert holds("i = k, j = l, not (i = j and k = l)", at)
+    assert not holds("not (i = k and j = l)", at)
+
+
+def entries(text: str, sizes: dict[str, Any], case: Case, data: dict[str, Any]) -> np.ndarray:
+    """The tensor that the cases describe: one axis for each index, found entry by entry."""
+    rows = []
+    for line in text.splitlines():
+        body, condition = (re.split(r"  +(?:where |otherwise|for all .*)", line) + [""])[:2]
+        heads = {name: name for name in sizes}  # indices that coincide are called by the first of them
+        for chain in re.split(r" and |, |≠", re.sub(r"not \(.*?\)", "", condition)):
+            block = [name for name in sizes if name in re.findall(r"\w+", chain)] if "=" in chain else []
+            heads.update(dict.fromkeys(block, heads[block[0]]) if block else {})
+        axes = dict.fromkeys(heads.values())
+        arrow = ",".join(f"{name}:{sizes[name]}" for name in axes)
+        rows.append((condition, list(axes), value(read(f"{body} -> [{arrow}]", case), data)))
+    numbers = [value(td.sum(td.ones(size)), data) for size in sizes.values()]
+    whole = np.zeros([int(number) for number in numbers])
+    for place in np.ndindex(whole.shape):
+        at = dict(zip(sizes, place, strict=True))
+        held = [(axes, array) for condition, axes, array in rows if condition and holds(condition, at)]
+        held = held or [(axes, array) for condition, axes, array in rows if not condition]
+        assert len(held) == 1, (text, at)
+        axes, array = held[0]
+        whole[place] = array[tuple(at[name] for name in axes)]
+    return whole
+
+
+@quick
+@given(cases(depth=2))
+def test_cases_are_the_entries(case: Case) -> None:
+    for expression, symbol, data, dense in derivatives(case):
+        jacobian = distributed(td.jacobian(expression, symbol))
+        if dense.size > MOST or not is_readable(str(jacobian)):
+            continue
+        axes = name_axes(jacobian, index_names(jacobian))
+        sizes = {name: size for name, size in name_sizes(jacobian, axes).items()}
+        text = jacobian.to_string("cases")
+        assert close(entries(text, sizes, case, data).reshape(dense.shape), dense), text
+
+
+# --- what is run --------------------------------------------------------------------------------------------------
+
+
+def run_source(expression: Any, data: dict[str, Any]) -> Any:
+    """The value by `to_python`, in a namespace that holds nothing."""
+    space: dict[str, Any] = {}
+    exec(expression.to_python(), space)
+    wanted = inspect.signature(space["f"]).parameters
+    with np.errstate(all="ignore"):
+        return space["f"](**{name: array for name, array in {**DIMS, **data}.items() if name in wanted})
+
+
+def dense_of(array: Any) -> np.ndarray:
+    """A `coo_array` as a dense one, entries that fall together added."""
+    found = np.zeros(array.shape, array.dtype)
+    np.add.at(found, array.coords, array.data)
+    return found
+
+
+@quick
+@given(cases(depth=2))
+def test_programs_give_the_same(case: Case) -> None:
+    rng = np.random.default_rng(case.seed + 4)
+    for expression, symbol, data, dense in derivatives(case):
+        jacobian = td.jacobian(expression, symbol)
+        assert close(run_source(jacobian, data), dense)
+        if jacobian.ndim:
+            with np.errstate(all="ignore"):
+                assert close(dense_of(td.compile(jacobian, output="sparse")(data, **DIMS)), dense)
+        matrix = td.jacobian_matrix(expression, symbol)
+        wanted = value(matrix, data)
+        v, w = rng.normal(size=wanted.shape[1]), rng.normal(size=wanted.shape[0])
+        with np.errstate(all="ignore"):
+            operator = td.compile(matrix, output="operator")(data, **DIMS)
+            assert close(operator @ v, wanted @ v)
+            assert close(operator.T @ w, wanted.T @ w)
+
+
+# --- LaTeX --------------------------------------------------------------------------------------------------------
+
+
+def balanced(text: str) -> bool:
+    """Whether every brace is closed, and \\left and \\right come in pairs."""
+    level = 0
+    for place, character in enumerate(text):
+        if character in "{}" and text[place - 1 : place] != "\\":
+            level += 1 if character == "{" else -1
+        if level < 0:
+            return False
+    return level == 0 and len(re.findall(r"\\left\b", text)) == len(re.findall(r"\\right\b", text))
+
+
+@quick
+@given(cases(depth=2))
+def test_latex_is_balanced(case: Case) -> None:
+    expression = case.expression()
+    for node in (expression, *(td.jacobian(expression, symbol) for symbol in case.variables.values())):
+        for form in ("index", "cases", "slices", "matrix", "einsum"):
+            text = node.to_latex(form)
+            assert balanced(text), text
+
+
+# --- what has no compact matrix form ------------------------------------------------------------------------------
+
+
+k, m, n = td.dims("k m n")
+x, A, X, C = td.vector("x", k), td.matrix("A", k, k), td.matrix("X", m, n), td.matrix("C", k, n)
+T = td.tensor("T", k, m, n)
+
+
+@pytest.mark.parametrize("expression", [
+    td.jacobian_matrix(td.kron(X, C), X), td.jacobian_matrix(td.khatri_rao(X, C), X), td.jacobian_matrix(td.diag(x), x),
+    td.jacobian_matrix(td.einsum("ijk,jk->i", T, X), T), td.einsum("ijk,jk->i", T, X), td.hessian(td.sum(x**3), x),
+    td.einsum("ij,ji->i", A, A), td.einsum("ij,i,j->ji", A, x, x), td.derivative(td.sum(x**3), x, 3),
+], ids=str)
+def test_no_matrix_form_is_an_error(expression: Any) -> None:
+    """Such a term is an `einsum(...)` in the text, which parses back."""
+    rng = np.random.default_rng(7)
+    sizes = {"k": 2, "m": 3, "n": 4}
+    known = {symbol.name: symbol for symbol in (x, A, X, C, T)}
+    data = {name: rng.normal(size=tuple(sizes[str(size)] for size in symbol.shape)) for name, symbol in known.items()}
+    text = expression.to_string("matrix")
+    back = td.parse(text, dialect="matrix", **known)
+    assert alike(np.asarray(back.evaluate(data, **sizes)), np.asarray(expression.evaluate(data, **sizes))), text
