@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from math import gcd
 from numbers import Number
-from typing import Any, Union
+from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
@@ -17,6 +18,14 @@ from tensordsl.errors import BindError, ParseError, ShapeError
 operations: dict[str, Callable[..., Any]] = {}  # what expressions can do, by name; the rooms above fill it
 
 Monomial = tuple[tuple[str, int], ...]  # ((name, power), ...), sorted by name
+
+
+def check_name(name: object, what: str, example: str) -> str:
+    """A name in the form in which Python itself reads names (NFKC); `ParseError` for what is none."""
+    if not isinstance(name, str) or not name.isidentifier() or "ᵀ" in name:
+        raise ParseError(f"{name!r} cannot name {what}: a name is letters, digits and underscores, starting with a "
+                         f"letter, as in {example}.")
+    return name if name.isascii() else normalize("NFKC", name)
 
 
 class Size:
@@ -123,9 +132,7 @@ class Dim(Size):
     __slots__ = ("name",)
 
     def __init__(self, name: str) -> None:
-        if not isinstance(name, str) or not name.isidentifier():
-            raise ParseError(f"{name!r} cannot name a dimension: a name is letters, digits and underscores, "
-                             "starting with a letter, as in td.dim('k').")
+        name = check_name(name, "a dimension", "td.dim('k')")
         super().__init__(((((name, 1),), 1),))
         self.name = name
 

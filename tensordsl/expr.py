@@ -15,9 +15,9 @@ from weakref import WeakSet, WeakValueDictionary
 
 import numpy as np
 
-from tensordsl.dims import AnySize, Dim, Shape, check_size
+from tensordsl.dims import AnySize, Dim, Shape, check_name, check_size
 from tensordsl.dims import operations as operations
-from tensordsl.errors import ParseError, TensorDSLError, UnsupportedError, show_shape
+from tensordsl.errors import TensorDSLError, UnsupportedError, show_shape
 from tensordsl.labels import Groups
 
 if TYPE_CHECKING:
@@ -336,12 +336,10 @@ class Symbol(Expr):
     name: str
 
     def __new__(cls, name: str, shape: Shape) -> Symbol:
+        name = check_name(name, "a symbol", "td.vector('x', k)")
         key = (cls, name, shape)
         found = _interned.get(key)
         if found is None:
-            if not str(name).isidentifier() or "ᵀ" in name:
-                raise ParseError(f"{name!r} cannot name a symbol: a name is letters, digits and underscores, "
-                                 "starting with a letter, as in td.vector('x', k).")
             found = object.__new__(cls)
             found.name = name
             found._settle(shape, (), name, shape)

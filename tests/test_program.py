@@ -62,6 +62,7 @@ KINDS: dict[str, tuple[type[Expr], str, str]] = {
     "solve": (Contraction, "td.linalg.solve(A, B)", "np.linalg.solve(A, B)"),
     "sum": (Sum, "x + 2 * y - 1", "x + 2 * y - 1"),
     "sum of deltas": (Sum, "td.diag(x) + td.outer(x, y) - td.identity(k)", "np.diag(x) + np.outer(x, y) - np.eye(2)"),
+    "number and slice on an axis of one": (Sum, "td.basis(1, 0) - a", "1 - np.reshape(a, 1)"),
     "two deltas": (
         Sum,
         "td.jacobian(A * td.outer(x, x), x)",
@@ -426,3 +427,17 @@ def test_names_that_python_or_the_program_use() -> None:
     wanted = np.sin(data["lambda"] * data["t0"]) + np.sin(data["np"] + data["c0"]) * np.arange(3.0)
     np.testing.assert_allclose(e.evaluate(data), wanted)
     assert set(elementwise_records) >= {"exp", "log", "sqrt", "sin", "cos", "tanh", "sigmoid", "abs", "power"}
+
+
+@given(cases(3))
+def test_steps_use_only_what_is_alive(case: Case) -> None:
+    """Every name that a line reads is an argument, a constant, or was assigned and not deleted since."""
+    program = build([case.expression(), *[td.jacobian(case.expression(), s) for s in case.variables.values()]], DIMS)
+    tree = ast.parse(program.source).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    alive = {"np", *program.constants, *(argument.arg for argument in tree.args.args)}
+    for line in tree.body:
+        names = [node for node in ast.walk(line) if isinstance(node, ast.Name)]
+        assert {name.id for name in names if isinstance(name.ctx, ast.Load)} <= alive
+        alive |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
+        alive -= {name.id for name in names if isinstance(name.ctx, ast.Del)}

@@ -113,8 +113,11 @@ def test_slices_are_the_derivative_by_one_entry(case: Case) -> None:
             continue
         letters = sliced(jacobian, expression.ndim)[1]
         units = {f"e_{letter}": size for letter, size in zip(letters, symbol.shape, strict=True)}
-        back = read(text, case, "matrix", **{name: (size,) for name, size in units.items()})
         for place in np.ndindex(data[symbol.name].shape):
+            at = {letter: str(p) for letter, p in zip(letters, place, strict=True)}
+            entry = re.sub(r"\[[^\]]*\]", lambda found: re.sub(  # e_k is given as data, x[k] written with a number
+                r"(?<=[\[,])\w+(?=[\],])", lambda name: at.get(name[0], name[0]), found[0]), text)
+            back = read(entry, case, "matrix", **{name: (size,) for name, size in units.items()})
             unit = {name: np.eye(size)[p] for name, p, size in
                     zip(units, place, data[symbol.name].shape, strict=True)}
             assert alike(value(back, {**data, **unit}), dense[(..., *place)]), text

@@ -7,8 +7,6 @@ from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from tensordsl.contraction import contract
 from tensordsl.dims import AnySize, Dim, Size, product, solve, substitute
 from tensordsl.errors import ParseError, ShapeError, TensorDSLError, show_shape
@@ -239,7 +237,7 @@ class Builder:
                     return complex(real) + sign * complex(imaginary)
             raise ParseError("A list holds numbers, or lists of numbers.")
 
-        return constant(np.asarray(plain(tree)))
+        return constant(plain(tree))
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
@@ -440,8 +438,6 @@ class MatrixBuilder(Builder):
     def subscript(self, base: t.Tree, keys: tuple[t.Tree, ...]) -> Any:
         value = self.operand(base)
         parts = tuple(self.key(key) for key in keys)
-        if any(isinstance(part, Index) for part in parts):
-            raise ParseError("The matrix dialect has no indices: write matrices, or use the index form.")
         if value.ndim == 2 and value.shape[1] == 1 and len(parts) == 1:
             parts = (*parts, 0) if not isinstance(parts[0], slice) else (*parts, slice(None))
             return value[parts]
@@ -458,6 +454,10 @@ class MatrixBuilder(Builder):
 
     def vector(self, node: Expr) -> Expr:
         return node[:, 0] if self.is_column(node) else node
+
+    def key(self, key: t.Tree) -> Any:
+        """There are no indices here: a name is a position."""
+        return self.number(key) if isinstance(key, t.Name) and key.name != "None" else super().key(key)
 
     def apply(self, name: str, values: list[Any], options: Mapping[str, Any]) -> Any:
         if name == "diag":

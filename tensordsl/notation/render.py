@@ -149,7 +149,8 @@ class Latex(Renderer):
              "tr": r"\operatorname{tr}", "sum": r"\operatorname{sum}"}
 
     def parentheses(self, text: str) -> str:
-        return rf"\left({text}\right)"
+        tall = any(mark in text for mark in (r"\frac", r"\sum", r"\left", "^", r"\sqrt"))
+        return rf"\left({text}\right)" if tall else f"({text})"
 
     def name(self, name: str) -> str:
         head, _, tail = name.partition("_")
@@ -162,8 +163,8 @@ class Latex(Renderer):
         if len(name) > 1 and name[0] == "d" and (len(name) == 2 or name[1:] in GREEK):
             return rf"\mathrm{{d}}{self.name(name[1:])}"
         letters = name.rstrip("0123456789")
-        if len(letters) == 1 and letters != name:
-            return f"{letters}_{{{name[1:]}}}"
+        if letters != name and (len(letters) == 1 or letters in GREEK):
+            return f"{self.name(letters)}_{{{name.removeprefix(letters)}}}"
         return name if len(name) == 1 else rf"\mathrm{{{name.replace('_', chr(92) + '_')}}}"
 
     def piece(self, tree: t.Tree) -> tuple[str, int]:
@@ -194,18 +195,24 @@ class Latex(Renderer):
                     apart = apart or (place > 0 and isinstance(factor, t.Negative))
                     parts.append(self.at(factor, POWER if apart else PRODUCT))
                 return self.OPERATORS[operator].join(parts), PRODUCT
-            case t.Power(base, exponent):
-                if isinstance(base, t.Subscript) and isinstance(base.base, t.Name):
-                    return f"{self.at(base, 0)}^{{{self.at(exponent, 0)}}}", POWER
-                return f"{self.at(base, ATOM)}^{{{self.at(exponent, 0)}}}", POWER
+            case t.Power(base, exponent, entrywise):
+                plain = isinstance(base, t.Subscript) and isinstance(base.base, t.Name)
+                power = (r"\circ " if entrywise else "") + self.at(exponent, 0)
+                return f"{self.at(base, 0 if plain else ATOM)}^{{{power}}}", POWER
+            case t.Transpose(t.Call("inv", (operand,))):
+                return rf"{self.at(operand, ATOM)}^{{-\top}}", POSTFIX
             case t.Transpose(operand):
-                return rf"{self.at(operand, ATOM)}^{{\top}}", POSTFIX
+                lettered = isinstance(operand, t.Call | t.Subscript)  # their postfix stands below, the transpose above
+                return rf"{self.at(operand, POSTFIX if lettered else ATOM)}^{{\top}}", POSTFIX
             case t.Call(function, arguments, options):
                 return self.call(function, arguments, options)
             case t.Subscript(base, keys):
                 shown = [self.key(key) for key in keys]
                 short = all(len(s) == 1 for s in shown)
-                return f"{self.at(base, ATOM)}_{{{('' if short else ', ').join(shown)}}}", POSTFIX
+                head = self.at(base, ATOM)
+                if isinstance(base, t.Name) and "_" in head:  # TeX knows no double subscript
+                    head = f"{{{head}}}"
+                return f"{head}_{{{('' if short else ', ').join(shown)}}}", POSTFIX
             case t.Arrow(body, axes):
                 names = [self.axis(axis) for axis in axes]
                 return rf"\left[{self.at(body, 0)}\right]_{{{', '.join(names)}}}", ATOM
@@ -244,13 +251,17 @@ class Latex(Renderer):
                 return rf"\mathbf{{1}}_{{{inner}}}", POSTFIX
             case "zeros":
                 return f"0_{{{inner}}}", POSTFIX
+            case "constant":
+                return inner, ATOM
             case "basis":
                 return f"e_{{{shown[1]}}}", POSTFIX
         record = elementwise_records.get(function) or primitive_records.get(function)
         named = record.latex if record else rf"\operatorname{{{function}}}".replace("_", r"\_")
-        return rf"{self.CALLS.get(function, named)}\left({inner}\right)", ATOM
+        return self.CALLS.get(function, named) + self.parentheses(inner), ATOM
 
     def key(self, key: t.Tree) -> str:
+        if isinstance(key, t.Sum):  # i + 0, as of a slice from the start, is the row i
+            key = t.Sum(tuple(term for term in key.terms if term[1] != t.Number(0)))
         if isinstance(key, t.Slice):
             parts = ["" if p is None else self.at(p, 0) for p in (key.start, key.stop)]
             return ":".join([*parts, *([] if key.step is None else [self.at(key.step, 0)])])

@@ -52,8 +52,11 @@ class Product(Tree):
 
 @dataclass(frozen=True)
 class Power(Tree):
+    """`A**2`; `entrywise` where that is no number but a matrix or a column, whose power LaTeX writes with a ∘."""
+
     base: Tree
     exponent: Tree
+    entrywise: bool = False
 
 
 @dataclass(frozen=True)

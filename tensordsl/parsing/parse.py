@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from tensordsl.dims import Dim
+from tensordsl.dims import Dim, check_name
 from tensordsl.errors import ParseError, TensorDSLError, UnsupportedError, mark
 from tensordsl.expr import Expr, symbol
 from tensordsl.notation import tree as t
@@ -200,7 +200,7 @@ class _Convert:
         return t.Number(int(text) if text.isdigit() else float(text))
 
     def make_name(self, items: list[Any]) -> Any:
-        return t.Name(str(items[0]))
+        return t.Name(check_name(str(items[0]), "anything", "x"))
 
     def make_text(self, items: list[Any]) -> Any:
         return t.Text(str(items[0])[1:-1])

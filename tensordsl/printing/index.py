@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from tensordsl.contraction import Operand, as_operands, is_zero, number_of, reciprocal, scale, split_coefficient
 from tensordsl.contraction import common_number as shared_number
-from tensordsl.dims import AnySize, Size
+from tensordsl.dims import AnySize
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Primitive, Select, Sum, Symbol
 from tensordsl.labels import Groups, Label, flat, is_plain
 from tensordsl.notation import tree as t
@@ -300,7 +300,7 @@ class IndexPrinter:
                            counted([tree for _, tree, below in ordered if below]))
 
 
-def elementwise_tree(node: Elementwise, arguments: tuple[t.Tree, ...]) -> t.Tree:
+def elementwise_tree(node: Elementwise, arguments: tuple[t.Tree, ...], entrywise: bool = False) -> t.Tree:
     """A function of trees: operators for powers and comparisons, a call for the others."""
     signs = {"greater": ">", "less": "<", "greater_equal": ">=", "less_equal": "<="}
     if node.record.name in signs:
@@ -308,7 +308,8 @@ def elementwise_tree(node: Elementwise, arguments: tuple[t.Tree, ...]) -> t.Tree
     if node.record.name == "power":
         if number_of(node.children[1]) == -1:
             return t.Product("/", (t.Number(1), arguments[0]))
-        return t.Power(*arguments)
+        base, exponent = arguments
+        return t.Power(base, exponent, entrywise)
     return t.Call(node.record.name, arguments)
 
 
@@ -361,14 +362,15 @@ def _place(factor: Factor) -> int:
     return factor[0]
 
 
-def counted(trees: Sequence[t.Tree]) -> list[t.Tree]:
+def counted(trees: Sequence[t.Tree], entrywise: bool = False) -> list[t.Tree]:
+    """Equal factors as a power."""
     counts: dict[t.Tree, int] = {}
     for tree in trees:
         base, count = tree, 1
         if isinstance(tree, t.Power) and isinstance(tree.exponent, t.Number) and isinstance(tree.exponent.value, int):
             base, count = tree.base, tree.exponent.value
         counts[base] = counts.get(base, 0) + count
-    return [tree if count == 1 else t.Power(tree, t.Number(count)) for tree, count in counts.items()]
+    return [tree if count == 1 else t.Power(tree, t.Number(count), entrywise) for tree, count in counts.items()]
 
 
 def common_number(terms: Sequence[Expr]) -> tuple[Number, Sequence[Expr]]:

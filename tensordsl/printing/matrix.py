@@ -81,7 +81,7 @@ class MatrixPrinter:
         if isinstance(node, Constant):
             return constant_tree(node)
         if isinstance(node, Elementwise):
-            return elementwise_tree(node, tuple(self.argument(child) for child in node.children))
+            return elementwise_tree(node, tuple(self.argument(child) for child in node.children), node.ndim > 0)
         if isinstance(node, Primitive):
             return t.Call({"norm": "norm"}.get(node.record.name, node.record.name),
                           tuple(self.tree(child) for child in node.children))
@@ -107,7 +107,7 @@ class MatrixPrinter:
         return piece.tree if tuple(places) == (0, 1) else transposed(piece).tree
 
     def added(self, terms: Sequence[Expr]) -> t.Tree:
-        """A sum of terms, what they have in common taken out: numbers, Hadamard factors, products on the left and right."""
+        """A sum of terms, what they have in common taken out: numbers, Hadamard factors, products on either side."""
         number, bodies = common_number(terms)
         sign, size = sign_and_magnitude(number)
         full = {body for body in bodies if not all(is_repeated(body, axis) for axis in range(body.ndim))}
@@ -115,8 +115,8 @@ class MatrixPrinter:
         for group in sharing(bodies) if is_matrix(bodies) else [[body] for body in bodies]:
             common, rest = common_factors(group) if len(group) > 1 else Factored((), tuple(group))
             if common and all(len(places) == 2 for _, places in common):
-                left = [self.placed(factor, places) for factor, places in common]
-                parts.append((1, t.Product("∘", (*left, self.added(rest)))))
+                shared = [self.placed(factor, places) for factor, places in common]
+                parts.append((1, t.Product("∘", (*shared, self.added(rest)))))
             else:  # a scalar is added to every entry
                 parts += [self.term(body) if body in full or not full else self.scalar(body) for body in group]
         if len(parts) == 1:
@@ -457,6 +457,9 @@ def merge_parallel(graph: Graph, degree: dict[Label, list[Edge]]) -> bool:
 def inner_product(weights: Sequence[Piece], size: AnySize, printer: MatrixPrinter) -> t.Tree:
     """Σ w₁w₂⋯ of columns."""
     if len(weights) == 1:
+        match weights[0].tree:
+            case t.Call("diag", (whole,)) as diagonal_of if not is_diagonal(diagonal_of):
+                return t.Call("trace", (whole,))
         return t.Call("sum", (weights[0].tree,))
     for place, weight in enumerate(weights):
         if weight.select is not None:  # an entry of a column
@@ -483,6 +486,9 @@ def oriented(edge: Edge, row: Label) -> Piece:
 
 def times(a: Piece, b: Piece) -> Piece:
     """The matrix product; with a selection it is a slice."""
+    selects, other = (a, b) if a.select is not None else (b, a)
+    if selects.select is not None and selects.select.length is not None and isinstance(other.tree, t.Transpose):
+        return transposed(times(transposed(b), transposed(a)))  # a slice of what is transposed, not of the transpose
     everything = t.Slice(None, None, None)
     if a.select is not None and a.select.length is not None and not a.flipped and b.select is None:
         keys = (slice_tree(a.select),) if b.column else (slice_tree(a.select), everything)
@@ -547,13 +553,13 @@ def _adjacent(rows: Group, edge: Edge) -> bool:
 
 def hadamard(trees: Sequence[t.Tree]) -> t.Tree:
     """The Hadamard product of matrices."""
-    return t.product("∘", tuple(f for tree in trees for f in
-                                (tree.factors if isinstance(tree, t.Product) and tree.operator == "∘" else (tree,))))
+    return t.product("∘", counted([f for tree in trees for f in (tree.factors if isinstance(tree, t.Product)
+                                   and tree.operator == "∘" else (tree,))], entrywise=True))
 
 
 def columns_product(pieces: Sequence[Piece]) -> t.Tree:
     """The product of columns entry by entry, equal ones as a power."""
-    return t.product("∘", tuple(counted([p.tree for p in pieces])))
+    return t.product("∘", counted([p.tree for p in pieces], entrywise=True))
 
 
 def chain(tree: t.Tree | None) -> list[t.Tree]:

@@ -516,7 +516,8 @@ class Lowering:
             dtype = f"np.result_type({', '.join(kinds)})" if cores else "np.float64"
             return self.emit("allocate", f"np.zeros({self.shape(node.shape)}, {dtype})", cores, node.shape)
         name = total.register.name
-        source = f"np.broadcast_to({name}, {self.shape(node.shape)})" if total.ones else name
+        small = bool(total.ones) or total.register.ndim < node.ndim
+        source = f"np.broadcast_to({name}, {self.shape(node.shape)})" if small else name
         return self.emit("allocate", f"np.array({source}, dtype=np.result_type({', '.join([name, *kinds])}))",
                          [total.register, *cores], node.shape)
 
@@ -543,14 +544,15 @@ class Lowering:
         if len(distinct) < len(labels):
             names: dict[Label, str] = {}
             view = f'np.einsum("{letters(labels, names)}->{letters(distinct, names)}", {view})'
-        core = literal(term.coefficient)
+        core, operands = literal(term.coefficient), [buffer]
         sign = "+="
         if term.core is not None:
             scale = term.coefficient
             if scale == -1:
                 sign, scale = "-=", 1
-            core = align(Labelled(self._scaled(term.core, scale).name, term.labels), distinct)
-        operands = [buffer] if term.core is None else [buffer, term.core]
+            register = self._scaled(term.core, scale)
+            core = align(Labelled(register.name, term.labels), distinct)
+            operands.append(register)
         entries = self.count(term.sizes[label] for label in distinct)
         if not distinct and view == buffer.name:
             view += "[()]"
