@@ -148,7 +148,8 @@ def distributed(node: Expr) -> Expr:
            for group in groups):
         return node
     sizes = dict(enumerate(node.sizes))
-    return add_terms([contract(node.coefficient, [(term, node.slots[0])], node.output, sizes) for term in terms], node.shape)
+    regrouped = [contract(node.coefficient, [(term, node.slots[0])], node.output, sizes) for term in terms]
+    return add_terms(regrouped, node.shape)
 
 
 def arranged(node: Expr) -> Expr:

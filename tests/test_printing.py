@@ -1,4 +1,4 @@
-"""The texts of expressions and of known derivatives, in every form and style. Each index and matrix text parses back."""
+"""The texts of expressions and of known derivatives, in every form and style; index and matrix texts parse back."""
 
 from __future__ import annotations
 
@@ -371,11 +371,14 @@ def test_latex_of_index_texts(expression: td.Expr, latex: str) -> None:
 
 @pytest.mark.parametrize(("expression", "latex"), [
     (A @ x, "A x"), (A * V, r"A \circ V"), (td.kron(A, X), r"A \otimes X"), (A.T @ x, r"A^{\top} x"),
-    (td.linalg.inv(A), "A^{-1}"), (td.linalg.inv(A).T, r"A^{-\top}"), (A * A, r"A^{\circ 2}"), (A**-2, r"A^{\circ -2}"),
-    (td.linalg.norm(x) ** 5 * A, r"\left\|x\right\|^{5} \, A"), (td.trace(A), r"\operatorname{tr}(A)"), (td.identity(k), "I_{k}"),
+    (td.linalg.inv(A), "A^{-1}"), (td.linalg.inv(A).T, r"A^{-\top}"), (A * A, r"A^{\circ 2}"),
+    (A**-2, r"A^{\circ -2}"),
+    (td.linalg.norm(x) ** 5 * A, r"\left\|x\right\|^{5} \, A"), (td.trace(A), r"\operatorname{tr}(A)"),
+    (td.identity(k), "I_{k}"),
     (td.commutation(m, n), "K_{m, n}"), (td.ones(k), r"\mathbf{1}_{k}"), (td.basis(k, 1), "e_{1}"),
     (td.sum(X, axis=0), r"X^{\top} \mathbf{1}_{m}"), (x / a, r"\frac{x}{a}"), (-(A + V) @ x, r"-(A + V) x"),
-    (td.vec(td.linalg.inv(A)), r"\operatorname{vec}\left(A^{-1}\right)"), (2 * (x @ x) / 3, r"\frac{2 \, x^{\top} x}{3}"),
+    (td.vec(td.linalg.inv(A)), r"\operatorname{vec}\left(A^{-1}\right)"),
+    (2 * (x @ x) / 3, r"\frac{2 \, x^{\top} x}{3}"),
 ])
 def test_latex_of_matrix_texts(expression: td.Expr, latex: str) -> None:
     assert expression.to_latex("matrix") == latex

@@ -1,4 +1,4 @@
-"""Every reading of a derivative against every other one: texts that are parsed back, programs, sparse arrays, operators."""
+"""Every reading of a derivative against every other one: texts parsed back, programs, sparse arrays, operators."""
 
 from __future__ import annotations
 
@@ -103,6 +103,12 @@ def test_differential_is_the_jacobian_times_a_step(case: Case) -> None:
                 assert alike(value(back, {**data, name: step}), wanted), text
 
 
+def at_entry(text: str, at: dict[str, int]) -> str:
+    """The text with x[k] as an entry of a known place; e_k is given as data."""
+    inside = re.compile(r"(?<=[\[,])\w+(?=[\],])")
+    return re.sub(r"\[[^\]]*\]", lambda keys: inside.sub(lambda name: str(at.get(name[0], name[0])), keys[0]), text)
+
+
 @quick
 @given(cases(depth=2))
 def test_slices_are_the_derivative_by_one_entry(case: Case) -> None:
@@ -114,9 +120,7 @@ def test_slices_are_the_derivative_by_one_entry(case: Case) -> None:
         letters = sliced(jacobian, expression.ndim)[1]
         units = {f"e_{letter}": size for letter, size in zip(letters, symbol.shape, strict=True)}
         for place in np.ndindex(data[symbol.name].shape):
-            at = {letter: str(p) for letter, p in zip(letters, place, strict=True)}
-            entry = re.sub(r"\[[^\]]*\]", lambda found: re.sub(  # e_k is given as data, x[k] written with a number
-                r"(?<=[\[,])\w+(?=[\],])", lambda name: at.get(name[0], name[0]), found[0]), text)
+            entry = at_entry(text, dict(zip(letters, place, strict=True)))
             back = read(entry, case, "matrix", **{name: (size,) for name, size in units.items()})
             unit = {name: np.eye(size)[p] for name, p, size in
                     zip(units, place, data[symbol.name].shape, strict=True)}
@@ -151,7 +155,7 @@ def entries(text: str, sizes: dict[str, Any], case: Case, data: dict[str, Any]) 
     """The tensor that the cases describe: one axis for each index, found entry by entry."""
     rows = []
     for line in text.splitlines():
-        body, condition = (re.split(r"  +(?:where |otherwise|for all .*)", line) + [""])[:2]
+        body, condition = [*re.split(r"  +(?:where |otherwise|for all .*)", line), ""][:2]
         heads = {name: name for name in sizes}  # indices that coincide are called by the first of them
         for chain in re.split(r" and |, |≠", re.sub(r"not \(.*?\)", "", condition)):
             block = [name for name in sizes if name in re.findall(r"\w+", chain)] if "=" in chain else []
@@ -179,7 +183,7 @@ def test_cases_are_the_entries(case: Case) -> None:
         if dense.size > MOST or not is_readable(str(jacobian)):
             continue
         axes = name_axes(jacobian, index_names(jacobian))
-        sizes = {name: size for name, size in name_sizes(jacobian, axes).items()}
+        sizes = name_sizes(jacobian, axes)
         text = jacobian.to_string("cases")
         assert close(entries(text, sizes, case, data).reshape(dense.shape), dense), text
 

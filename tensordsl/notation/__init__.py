@@ -1,1 +1,1 @@
-"""The language of texts: one tree between parser and printers, one precedence table, one way from tree to expression."""
+"""The language of texts: one tree between parser and printers, one precedence table, one way to an expression."""

@@ -67,7 +67,8 @@ def unsolved(root: Expr) -> set[str]:
     found: set[str] = set()
     for node in topological([root]):
         sizes = (*node.shape, *(node.sizes if isinstance(node, Contraction) else ()))
-        found.update(name for size in sizes if isinstance(size, Size) for name in size.names if name.startswith(UNKNOWN))
+        names = {name for size in sizes if isinstance(size, Size) for name in size.names}
+        found.update(name for name in names if name.startswith(UNKNOWN))
     return found
 
 
@@ -185,10 +186,12 @@ class Builder:
             return self.entrywise("divide", a, b)
         if isinstance(a, Indexed) or isinstance(b, Indexed):
             if operator not in ("*", "∘"):
-                raise ParseError(f"The product {operator} does not go with index notation: write * and name the indices.")
+                raise ParseError(f"The product {operator} does not go with index notation: write * and name the "
+                                 "indices.")
             return as_indexed(a) * as_indexed(b)
-        operation: Callable[[Any, Any], Any] = {"*": operators.multiply, "∘": operators.multiply, "@": operators.matmul, "⊗": m.kron}[operator]
-        return operation(a, b)
+        products: Mapping[str, Callable[[Any, Any], Any]] = {
+            "*": operators.multiply, "∘": operators.multiply, "@": operators.matmul, "⊗": m.kron}
+        return products[operator](a, b)
 
     def number(self, tree: t.Tree) -> AnySize:
         """A whole number or size, as in a shape or a position."""
@@ -373,10 +376,9 @@ class Builder:
         if isinstance(key, t.Name):
             return Index(key.name), 0, 1
         index, start, step = None, 0, 1
-        for sign, term in key.terms if isinstance(key, t.Sum) else ((1, key),):
-            if isinstance(term, t.Negative):
-                sign, term = -sign, term.operand
-            factors = term.factors if isinstance(term, t.Product) and term.operator == "*" else (term,)
+        for added, term in key.terms if isinstance(key, t.Sum) else ((1, key),):
+            sign, size = (-added, term.operand) if isinstance(term, t.Negative) else (added, term)
+            factors = size.factors if isinstance(size, t.Product) and size.operator == "*" else (size,)
             names = [f.name for f in factors if isinstance(f, t.Name) and
                      (f.name in self.indices or f.name not in self.dims)]
             if names and index is None:
@@ -384,7 +386,7 @@ class Builder:
                 for factor in factors:
                     step = step if factor == t.Name(names[0]) else step * self.number(factor)
             else:
-                start = start + self.number(term) * sign
+                start = start + self.number(size) * sign
         return index, start, step
 
     def arrow(self, body: t.Tree, axes: tuple[t.Axis, ...]) -> Expr:
@@ -409,10 +411,11 @@ class MatrixBuilder(Builder):
     """The matrix dialect: vectors are columns, and every value is a matrix or a scalar."""
 
     def finish(self, tree: t.Tree) -> Expr:
-        value = as_expr(super().finish(tree))
-        if self.is_column(value):
-            return value[0, 0] if value.shape[0] == 1 else value[:, 0]
-        return value
+        value = super().finish(tree)
+        if not self.is_column(value):
+            return value
+        plain: Expr = value[0, 0] if value.shape[0] == 1 else value[:, 0]
+        return plain
 
     def column(self, value: Any) -> Expr:
         node = as_expr(value)

@@ -14,12 +14,13 @@ from tensordsl.notation import tree as t
 COMPARISON, SUM, PRODUCT, NEGATIVE, POWER, POSTFIX, ATOM = range(1, 8)
 
 SPACED = {"@", "∘", "⊗"}
-GREEK = {
+NAMES = (
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
     "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi",
     "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega",
-}
-GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega"], strict=True))
+)
+GREEK = frozenset(NAMES)
+GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", NAMES, strict=True))
 
 
 def render(tree: t.Tree, style: str = "unicode") -> str:
@@ -117,8 +118,8 @@ class Plain(Renderer):
                 inner = False
             if isinstance(factor, t.Number) and isinstance(factor.value, Fraction):
                 inner = not first
-            if isinstance(factor, t.Product) and operator == "*" and factor.operator == "@" and place == len(factors) - 1 \
-                    and all(isinstance(f, t.Number) for f in factors[:-1]):
+            last = place == len(factors) - 1 and all(isinstance(f, t.Number) for f in factors[:-1])
+            if isinstance(factor, t.Product) and operator == "*" and factor.operator == "@" and last:
                 inner = False  # 2 * A @ x: a number may stand before a product of matrices
             parts.append(self.at(factor, POWER if inner or (not first and isinstance(factor, t.Negative)) else PRODUCT))
         return (f" {sign} " if spaced else sign).join(parts), PRODUCT
@@ -231,7 +232,8 @@ class Latex(Renderer):
             text = rf"{mantissa} \cdot 10^{{{int(exponent)}}}"
         return text, ATOM if value >= 0 else NEGATIVE  # type: ignore[operator]
 
-    def call(self, function: str, arguments: tuple[t.Tree, ...], options: tuple[tuple[str, t.Tree], ...]) -> tuple[str, int]:
+    def call(self, function: str, arguments: tuple[t.Tree, ...], options: tuple[tuple[str, t.Tree], ...],
+             ) -> tuple[str, int]:
         if function == "inv":
             return rf"{self.at(arguments[0], ATOM)}^{{-1}}", POSTFIX
         shown = [self.at(argument, 0) for argument in arguments]

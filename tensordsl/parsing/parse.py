@@ -98,7 +98,8 @@ def parse_tree(text: str) -> t.Tree:
                              "Something is missing here, such as a closing bracket or an operand.") from None
         start = error.token.start_pos or 0
         raise ParseError(f"The text cannot be read here:\n{mark(text, start, start + len(error.token))}\n"
-                         "Expected is an operator, an operand or a closing bracket; write products with * or @.") from None
+                         "Expected is an operator, an operand or a closing bracket; write products with * or "
+                         "@.") from None
     except lark.exceptions.UnexpectedCharacters as error:
         raise ParseError(f"The text cannot be read here:\n{mark(text, error.pos_in_stream or 0)}\n"
                          "An expression is made of names, numbers, + - * / ** @ ∘ ⊗ ᵀ, brackets and known functions; "

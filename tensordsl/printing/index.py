@@ -12,7 +12,7 @@ from tensordsl.contraction import Operand, as_operands, is_zero, number_of, reci
 from tensordsl.contraction import common_number as shared_number
 from tensordsl.dims import AnySize
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Primitive, Select, Sum, Symbol
-from tensordsl.labels import Groups, Label, flat, is_plain
+from tensordsl.labels import Groups, Label, flat, is_plain, singles
 from tensordsl.notation import tree as t
 from tensordsl.printing.names import (
     constant_tree,
@@ -57,7 +57,8 @@ def arrow_axes(body: t.Tree, axes: Sequence[Names], sizes: Mapping[str, AnySize]
 
 
 def sized_axis(names: Sequence[str], known: Set[str], sizes: Mapping[str, AnySize]) -> t.Axis:
-    return t.Axis(tuple(names), tuple(None if name in known else size_tree(sizes[name]) for name in names), len(names) != 1)
+    extents = tuple(None if name in known else size_tree(sizes[name]) for name in names)
+    return t.Axis(tuple(names), extents, len(names) != 1)
 
 
 def name_sizes(node: Expr, axes: Sequence[Names]) -> dict[str, AnySize]:
@@ -156,8 +157,9 @@ class IndexPrinter:
             else:
                 parts.append(self.term(group[0], axes, scope, inside or taken))
         factors = [(3, t.Sum(tuple(parts)), False)]
+        named: dict[Label, Names] = {place: (name,) for place, name in enumerate(names)}
         for factor, places in common:
-            factors += self.factors(factor, tuple((p,) for p in places), {p: (n,) for p, n in enumerate(names)}, {}, scope)
+            factors += self.factors(factor, singles(places), named, {}, scope)
         return *sign_and_magnitude(coefficient), factors
 
     def fits(self, parts: tuple[Number, list[Operand], Groups, dict[Label, AnySize]], axes: Sequence[Names]) -> bool:

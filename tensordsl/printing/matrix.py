@@ -1,9 +1,9 @@
 """The matrix form: contractions recognised as products of matrices, Hadamard and Kronecker products, by reduction.
 
 The labels of a contraction are the vertices of a graph, its matrices edges, its vectors weights of vertices. Summed
-vertices are reduced: one with two edges makes a matrix product, one with one edge a matrix times a vector, one with none
-a scalar; parallel edges make a Hadamard product. What is left are the output labels, and components that touch one row
-and one column at the most, which are the factors of a Kronecker product. An edge between two row labels is
+vertices are reduced: one with two edges makes a matrix product, one with one edge a matrix times a vector, one with
+none a scalar; parallel edges make a Hadamard product. What is left are the output labels, and components that touch one
+row and one column at the most, which are the factors of a Kronecker product. An edge between two row labels is
 diag(vec(M)) on the left, between two column labels on the right. What does not reduce is an `einsum(...)` term.
 """
 
@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
-from tensordsl.contraction import Operand, as_operands, contract, is_repeated, is_zero, number_of, without_axes
-from tensordsl.dims import AnySize, Size, product
+from tensordsl.contraction import as_operands, is_repeated, is_zero, number_of, without_axes
+from tensordsl.dims import AnySize, product
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Select, Sum, Symbol
 from tensordsl.labels import Group, Label, flat
 from tensordsl.notation import tree as t
@@ -250,10 +250,11 @@ class MatrixPrinter:
             whole = t.product("⊗", tuple(trees))
             if len(blocks) > 1 and all(rs == cs and not graph.weights.get(rs[0]) for rs, cs, _ in blocks if rs) \
                     and all(len(rs) == len(cs) == 1 for rs, cs, _ in blocks):
-                whole = None if left or right or commuted is not None else self.identity(product(graph.sizes[rs[0]] for rs, _, _ in blocks))
+                size = product(graph.sizes[rs[0]] for rs, _, _ in blocks)
+                whole = None if left or right or commuted is not None else self.identity(size)
             if ndim == 1 and all(not rs for rs, _, _ in blocks):
                 raise Irreducible
-        factors = [*left, *([whole] if whole is not None else []), *([commuted] if commuted is not None else []), *right]
+        factors = [*left, *(tree for tree in (whole, commuted) if tree is not None), *right]
         if not factors:
             return None
         return t.product("@", tuple(part for f in factors for part in chain(f)))
@@ -288,7 +289,8 @@ class MatrixPrinter:
                     raise Irreducible
                 first, second = (edge.u, edge.v) if side.index(edge.u) < side.index(edge.v) else (edge.v, edge.u)
                 stack = t.Call("vec", (oriented(edge, second).tree,))
-                found.append(((first, second), (), stack) if side is rows else ((), (first, second), t.Transpose(stack)))
+                both = (first, second)
+                found.append((both, (), stack) if side is rows else ((), both, t.Transpose(stack)))
                 continue
             row, column = (edge.u, edge.v) if edge.u in rows else (edge.v, edge.u)
             if row not in rows or column not in columns or row in columns or column in rows:
@@ -586,7 +588,8 @@ def halves(tree: t.Tree) -> tuple[list[t.Tree], list[t.Tree]]:
     match tree:
         case t.Product("/", (top, under)):
             above, inner = halves(top)
-            return above, [*inner, *(under.factors if isinstance(under, t.Product) and under.operator == "*" else (under,))]
+            below = under.factors if isinstance(under, t.Product) and under.operator == "*" else (under,)
+            return above, [*inner, *below]
         case t.Product("*", factors):
             parts = [halves(factor) for factor in factors]
             return [f for above, _ in parts for f in above], [f for _, below in parts for f in below]
