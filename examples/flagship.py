@@ -31,8 +31,9 @@ def main() -> None:
     dense = td.compile(J)(A=a, x=v)
     np.testing.assert_allclose(dense, by_hand)
     np.testing.assert_allclose(dense[7, 7, 7], 2 * a[7, 7] * v[7])
-    print(f"\ndense     {dense.size:>7,} numbers; where all indices meet, J[7,7,7] = 2*A[7,7]*x[7]"
-          f" = {dense[7, 7, 7]:.4f}")
+    print(
+        f"\ndense     {dense.size:>7,} numbers; where all indices meet, J[7,7,7] = 2*A[7,7]*x[7] = {dense[7, 7, 7]:.4f}"
+    )
 
     sparse = td.compile(J, output="sparse")(A=a, x=v)
     np.testing.assert_allclose(sparse.todense(), by_hand)
@@ -42,12 +43,8 @@ def main() -> None:
     # As a linear map from dx to vec(dF): its rows run over the entries of F column by column.
     operator = td.compile(td.jacobian_matrix(F, x), output="operator")(A=a, x=v)
     direction, weights = rng.normal(size=size), rng.normal(size=(size, size))
-    np.testing.assert_allclose(
-        operator @ direction, np.einsum("ijk,k->ji", by_hand, direction).ravel(), atol=1e-12
-    )
-    np.testing.assert_allclose(
-        operator.T @ weights.T.ravel(), np.einsum("ijk,ij->k", by_hand, weights), atol=1e-12
-    )
+    np.testing.assert_allclose(operator @ direction, np.einsum("ijk,k->ji", by_hand, direction).ravel(), atol=1e-12)
+    np.testing.assert_allclose(operator.T @ weights.T.ravel(), np.einsum("ijk,ij->k", by_hand, weights), atol=1e-12)
     print(f"operator  {operator.shape[0]:,} by {operator.shape[1]}, applied from the right and from the left")
 
     td.check_derivative(F, x)

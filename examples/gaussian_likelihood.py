@@ -32,9 +32,7 @@ def value_by_numpy(X: np.ndarray, mu: np.ndarray, S: np.ndarray) -> float:
     return -(len(X) * np.linalg.slogdet(S)[1] + np.sum((residual @ np.linalg.inv(S)) * residual)) / 2
 
 
-def central_differences(
-    function: Callable[[np.ndarray], float], point: np.ndarray, step: float = 1e-5
-) -> np.ndarray:
+def central_differences(function: Callable[[np.ndarray], float], point: np.ndarray, step: float = 1e-5) -> np.ndarray:
     slopes = np.empty_like(point)
     for index in np.ndindex(point.shape):
         up, down = point.copy(), point.copy()
@@ -72,16 +70,21 @@ def main() -> None:
         rtol=1e-5,
         atol=1e-5,
     )
-    print(f"at a guess:      L = {value:10.3f}   |∂L/∂mu| = {np.linalg.norm(slope_mean):9.2e}"
-          f"   |∂L/∂S| = {np.linalg.norm(slope_covariance):9.2e}   (central differences agree)")
+    print(
+        f"at a guess:      L = {value:10.3f}   |∂L/∂mu| = {np.linalg.norm(slope_mean):9.2e}"
+        f"   |∂L/∂S| = {np.linalg.norm(slope_covariance):9.2e}   (central differences agree)"
+    )
 
     # At the sample mean and covariance, the maximum.
     best, slope_mean, slope_covariance, hessian = run(X=data, mu=mean, S=covariance)
     np.testing.assert_allclose(slope_mean, 0, atol=1e-8)
     np.testing.assert_allclose(slope_covariance, 0, atol=1e-8 * len(data) / np.linalg.eigvalsh(covariance)[0])
     assert best > value
-    print(f"at the maximum:  L = {best:10.3f}   |∂L/∂mu| = {np.linalg.norm(slope_mean):9.2e}"
-          f"   |∂L/∂S| = {np.linalg.norm(slope_covariance):9.2e}", end="\n\n")
+    print(
+        f"at the maximum:  L = {best:10.3f}   |∂L/∂mu| = {np.linalg.norm(slope_mean):9.2e}"
+        f"   |∂L/∂S| = {np.linalg.norm(slope_covariance):9.2e}",
+        end="\n\n",
+    )
 
     # Minus the inverse of the Hessian is the covariance of the estimated mean, S/n.
     errors = np.sqrt(np.diag(np.linalg.inv(-hessian)))

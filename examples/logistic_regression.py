@@ -54,8 +54,10 @@ def main() -> None:
     optimum = np.concatenate([theirs.intercept_, theirs.coef_[0]])
     np.testing.assert_allclose(weights, optimum, rtol=1e-4, atol=1e-4)
     right = np.mean((data["X"] @ weights > 0) == data["y"])
-    print(f"\nscikit-learn's weights differ by at most {np.abs(weights - optimum).max():.1e}; "
-          f"{right:.1%} of these tumours are told apart.")
+    print(
+        f"\nscikit-learn's weights differ by at most {np.abs(weights - optimum).max():.1e}; "
+        f"{right:.1%} of these tumours are told apart."
+    )
 
     print("\nWhat weighs most, towards benign (+) or malignant (-):")
     for index in np.argsort(-np.abs(weights[1:]))[:5]:

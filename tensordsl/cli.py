@@ -33,8 +33,13 @@ from tensordsl.terminal import Page, formula
 
 UsageError: Any = typer.BadParameter.__base__  # whatever is wrong with the words of a command line
 
-app = typer.Typer(name="tensordsl", add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
-                  context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(
+    name="tensordsl",
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 class Form(StrEnum):
@@ -57,23 +62,41 @@ class Dialect(StrEnum):
     MATRIX = "matrix"
 
 
-Expression = Annotated[str, typer.Argument(metavar="EXPR", show_default=False,
-                                           help="The expression, such as 'A * outer(x, x)'.")]
-Wrt = Annotated[str, typer.Option("--wrt", metavar="NAME", show_default=False,
-                                  help="The symbol to differentiate by.")]
-MaybeWrt = Annotated[str | None, typer.Option("--wrt", metavar="NAME", show_default=False,
-                                              help="Take the derivative by this symbol.")]
+Expression = Annotated[
+    str, typer.Argument(metavar="EXPR", show_default=False, help="The expression, such as 'A * outer(x, x)'.")
+]
+Wrt = Annotated[str, typer.Option("--wrt", metavar="NAME", show_default=False, help="The symbol to differentiate by.")]
+MaybeWrt = Annotated[
+    str | None, typer.Option("--wrt", metavar="NAME", show_default=False, help="Take the derivative by this symbol.")
+]
 Order = Annotated[int, typer.Option("--order", metavar="N", min=1, max=6, help="The order of the derivative.")]
-Shapes = Annotated[list[str], typer.Option("--shape", metavar="NAME=SIZES", show_default=False,
-                                           help="The shape of a symbol, as in A=k,k or x=5; once for each. "
-                                                "'c=' is a scalar.")]
-Data = Annotated[list[str], typer.Option("--data", metavar="NAME=FILE", show_default=False,
-                                         help="The data of a symbol: a .npy, .npz, .csv or .zarr file, a number, or a "
-                                              "JSON list; once for each.")]
-Sizes = Annotated[list[str], typer.Option("--size", metavar="NAME=N", show_default=False,
-                                          help="The number behind a size, as in k=1000; once for each.")]
-Dialects = Annotated[Dialect, typer.Option("--dialect", help="How EXPR is written: with NumPy's names, or as "
-                                                                  "matrices.")]
+Shapes = Annotated[
+    list[str],
+    typer.Option(
+        "--shape",
+        metavar="NAME=SIZES",
+        show_default=False,
+        help="The shape of a symbol, as in A=k,k or x=5; once for each. 'c=' is a scalar.",
+    ),
+]
+Data = Annotated[
+    list[str],
+    typer.Option(
+        "--data",
+        metavar="NAME=FILE",
+        show_default=False,
+        help="The data of a symbol: a .npy, .npz, .csv or .zarr file, a number, or a JSON list; once for each.",
+    ),
+]
+Sizes = Annotated[
+    list[str],
+    typer.Option(
+        "--size", metavar="NAME=N", show_default=False, help="The number behind a size, as in k=1000; once for each."
+    ),
+]
+Dialects = Annotated[
+    Dialect, typer.Option("--dialect", help="How EXPR is written: with NumPy's names, or as matrices.")
+]
 Ascii = Annotated[bool, typer.Option("--ascii", help="Write formulas in plain ASCII.")]
 
 
@@ -130,14 +153,19 @@ def shapes_of(items: Sequence[str]) -> dict[str, tuple[AnySize, ...]]:
     found: dict[str, tuple[AnySize, ...]] = {}
     for name, value in split("--shape", items, "A=k,k").items():
         try:
-            sizes = tuple(Builder({}, {}, infer=False).number(parse_tree(size))
-                          for size in value.strip("()").split(",") if size.strip())
+            sizes = tuple(
+                Builder({}, {}, infer=False).number(parse_tree(size))
+                for size in value.strip("()").split(",")
+                if size.strip()
+            )
             if any(str(size).startswith("-") for size in sizes):
                 raise ParseError("A size is not negative.")
             found[name] = sizes
         except TensorDSLError as error:
-            raise UsageError(f"--shape {name}={value} is no shape: sizes are whole numbers or names, separated by "
-                             f"commas, as in --shape A=k,3. {str(error).splitlines()[0]}") from None
+            raise UsageError(
+                f"--shape {name}={value} is no shape: sizes are whole numbers or names, separated by "
+                f"commas, as in --shape A=k,3. {str(error).splitlines()[0]}"
+            ) from None
     return found
 
 
@@ -152,15 +180,17 @@ def sizes_of(items: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def understand(text: str, wrt: str | None, order: int, shapes: Mapping[str, tuple[AnySize, ...]],
-               dialect: str) -> Problem:
+def understand(
+    text: str, wrt: str | None, order: int, shapes: Mapping[str, tuple[AnySize, ...]], dialect: str
+) -> Problem:
     """The expression that a text means, with shapes as declared or as its use implies."""
     tree = parse_tree(text)
     named = {part.name for part in walk(tree) if isinstance(part, t.Name)}
     for name in shapes:
         if name not in named:
-            raise UsageError(f"A shape or data is given for {name}, which is not in the expression {text!r}. "
-                             "Check the spelling.")
+            raise UsageError(
+                f"A shape or data is given for {name}, which is not in the expression {text!r}. Check the spelling."
+            )
     known = {name: declared(name, shape) for name, shape in shapes.items()}
     node = parse(text, dialect=dialect, infer=True, **known)
     symbols = {s.name: s for s in node.symbols} | {s.name: s for s in known.values() if isinstance(s, Symbol)}
@@ -169,8 +199,10 @@ def understand(text: str, wrt: str | None, order: int, shapes: Mapping[str, tupl
     if wrt is not None:
         variable = symbols.get(wrt)
         if variable is None and wrt in named:
-            raise UsageError(f"The shape of {wrt} cannot be told from {text!r}, which does not depend on it. "
-                             f"Give it, as in --shape {wrt}=k.")
+            raise UsageError(
+                f"The shape of {wrt} cannot be told from {text!r}, which does not depend on it. "
+                f"Give it, as in --shape {wrt}=k."
+            )
         if variable is None:
             have = ", ".join(sorted(symbols)) or "none at all"
             raise UsageError(f"The expression has no symbol {wrt!r} to differentiate by; its symbols are {have}.")
@@ -186,8 +218,9 @@ def introduce(page: Page, problem: Problem, result: Expr | None = None) -> None:
     if problem.wrt is not None and result is not None:
         title = derivative_name(problem.name, problem.wrt.name, problem.order, page.ascii)
         shapes.append(f"{title} {show_shape(result.shape)}")
-    lines.append(Text("shapes   " + "   ".join([*(f"{s.name} {show_shape(s.shape)}" for s in given), *shapes]),
-                      style="aside"))
+    lines.append(
+        Text("shapes   " + "   ".join([*(f"{s.name} {show_shape(s.shape)}" for s in given), *shapes]), style="aside")
+    )
     if problem.assumed:
         lines.append(Text(assumption(problem), style="aside"))
     page.panel(lines)
@@ -263,8 +296,10 @@ def read_npz(path: Path, name: str) -> Any:
             return load_npz(path).toarray()
         if name in archive.files or len(archive.files) == 1:
             return archive[name if name in archive.files else archive.files[0]]
-        raise BindError(f"The data for {name}, '{path}', holds {', '.join(archive.files) or 'nothing'}; expected one "
-                        f"array, or one called {name}.")
+        raise BindError(
+            f"The data for {name}, '{path}', holds {', '.join(archive.files) or 'nothing'}; expected one "
+            f"array, or one called {name}."
+        )
 
 
 def read_csv(path: Path, name: str) -> Any:
@@ -295,22 +330,30 @@ def read_zarr(path: Path, name: str) -> Any:
     return array[...]
 
 
-READERS: dict[str, Callable[[Path, str], Any]] = {".npy": read_npy, ".npz": read_npz, ".csv": read_csv,
-                                                  ".zarr": read_zarr}
+READERS: dict[str, Callable[[Path, str], Any]] = {
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".csv": read_csv,
+    ".zarr": read_zarr,
+}
 
 
 def check_target(out: Path, output: Output | None, force: bool) -> Output:
     """The kind of result that a file takes. Everything that can be known beforehand about writing it is checked."""
     kinds = {".npy": Output.DENSE, ".npz": Output.SPARSE}
     if out.suffix == ".zarr":
-        raise UnsupportedError(f"--out {out}: results in chunks are not in this version. Write a dense result as .npy, "
-                               "a sparse one as .npz.")
+        raise UnsupportedError(
+            f"--out {out}: results in chunks are not in this version. Write a dense result as .npy, "
+            "a sparse one as .npz."
+        )
     kind = kinds.get(out.suffix)
     if kind is None:
         raise UsageError(f"--out {out}: expected a name that ends in .npy (dense) or .npz (sparse).")
     if output is not None and output is not kind:
-        raise UsageError(f"--out {out}: {out.suffix} holds a {kind.value} result, but --output {output.value} is asked "
-                         f"for. Write to {out.with_suffix('.npz' if output is Output.SPARSE else '.npy')}.")
+        raise UsageError(
+            f"--out {out}: {out.suffix} holds a {kind.value} result, but --output {output.value} is asked "
+            f"for. Write to {out.with_suffix('.npz' if output is Output.SPARSE else '.npy')}."
+        )
     if out.is_dir():
         raise UsageError(f"--out {out} is a directory.")
     if not out.parent.is_dir():
@@ -318,8 +361,9 @@ def check_target(out: Path, output: Output | None, force: bool) -> Output:
     if not os.access(out.parent, os.W_OK):
         raise UsageError(f"--out {out}: the directory {out.parent} cannot be written to.")
     if out.exists() and not force:
-        raise UsageError(f"--out {out} exists; nothing was computed. Choose another name, or overwrite it with "
-                         "--force.")
+        raise UsageError(
+            f"--out {out} exists; nothing was computed. Choose another name, or overwrite it with --force."
+        )
     return kind
 
 
@@ -338,8 +382,10 @@ def write(out: Path, force: bool, save: Callable[[IO[bytes]], None]) -> None:
             try:
                 os.link(beside, target)  # unlike a rename, this never replaces a file that has come up meanwhile
             except FileExistsError:
-                raise UsageError(f"--out {out} has come up while computing; it was left as it is. Choose another name, "
-                                 "or overwrite it with --force.") from None
+                raise UsageError(
+                    f"--out {out} has come up while computing; it was left as it is. Choose another name, "
+                    "or overwrite it with --force."
+                ) from None
             except OSError:  # a file system without links
                 os.replace(beside, target)
     except OSError as error:
@@ -354,12 +400,18 @@ def save_sparse(file: IO[bytes], value: Any) -> None:
 
 def summary(page: Page, problem: Problem, value: Any, kind: Output) -> None:
     """What a result is, and its entries as far as they fit."""
-    title = (problem.name if problem.wrt is None
-             else derivative_name(problem.name, problem.wrt.name, problem.order, page.ascii))
+    title = (
+        problem.name
+        if problem.wrt is None
+        else derivative_name(problem.name, problem.wrt.name, problem.order, page.ascii)
+    )
     entries = value.data if kind is Output.SPARSE else np.asarray(value)
     words = f"{show_shape(np.shape(value))} {entries.dtype}, "
-    words += (f"{entries.size:,} numbers stored of {int(np.prod(value.shape, dtype=object)):,}"
-              if kind is Output.SPARSE else f"{entries.size:,} number{'s' * (entries.size != 1)}")
+    words += (
+        f"{entries.size:,} numbers stored of {int(np.prod(value.shape, dtype=object)):,}"
+        if kind is Output.SPARSE
+        else f"{entries.size:,} number{'s' * (entries.size != 1)}"
+    )
     if entries.size and entries.dtype.kind in "fc":
         odd = int(entries.size - np.count_nonzero(np.isfinite(entries)))
         words += f", {odd:,} of them not finite" if odd else ""
@@ -391,23 +443,39 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True, epilog="Start with  [bold]tensordsl demo[/bold]  or  [bold]tensordsl diff "
-                                                  "'A * outer(x, x)' --wrt x[/bold]")
-def command(context: typer.Context,
-            version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True,
-                                                  help="Say the version and leave.")] = False) -> None:
+@app.callback(
+    invoke_without_command=True,
+    epilog="Start with  [bold]tensordsl demo[/bold]  or  [bold]tensordsl diff 'A * outer(x, x)' --wrt x[/bold]",
+)
+def command(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Say the version and leave.")
+    ] = False,
+) -> None:
     """Tensor algebra: derivatives by rule, readable in every notation, computed without losing their structure."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
 
 @app.command()
-def diff(expression: Expression, wrt: Wrt, shape: Shapes = [], order: Order = 1,  # noqa: B006 - typer copies it
-         form: Annotated[Form, typer.Option("--form", metavar="FORM",
-                                            help="The reading to show: index, cases, differential, slices, matrix, "
-                                                 "einsum, or all.")] = Form.ALL,
-         latex: Annotated[bool, typer.Option("--latex", help="Write LaTeX.")] = False,
-         ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:
+def diff(
+    expression: Expression,
+    wrt: Wrt,
+    shape: Shapes = [],
+    order: Order = 1,
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--form",
+            metavar="FORM",
+            help="The reading to show: index, cases, differential, slices, matrix, einsum, or all.",
+        ),
+    ] = Form.ALL,
+    latex: Annotated[bool, typer.Option("--latex", help="Write LaTeX.")] = False,
+    ascii: Ascii = False,
+    dialect: Dialects = Dialect.NUMPY,
+) -> None:
     """Show the derivative of an expression in every reading, or in one.
 
     tensordsl diff 'A * outer(x, x)' --wrt x --form matrix
@@ -425,8 +493,10 @@ def diff(expression: Expression, wrt: Wrt, shape: Shapes = [], order: Order = 1,
         print(assumption(problem), file=sys.stderr)
     if latex:
         if order > 1 and form is Form.ALL:
-            page.raw(f"% where {name} is the derivative of order {order - 1} of {problem.text.strip()}, in "
-                     f"{node.to_latex('index')}\n")
+            page.raw(
+                f"% where {name} is the derivative of order {order - 1} of {problem.text.strip()}, in "
+                f"{node.to_latex('index')}\n"
+            )
         for line in latex_lines(node, x, name, form):
             page.raw(line)
         return
@@ -439,8 +509,11 @@ def diff(expression: Expression, wrt: Wrt, shape: Shapes = [], order: Order = 1,
     introduce(page, problem, result)
     if order > 1:
         page.heading("where")
-        page.equation(name, f"{derivative_name(problem.name, x.name, order - 1, page.ascii)} = "
-                            f"{node.to_string('index', ascii=page.ascii)}")
+        page.equation(
+            name,
+            f"{derivative_name(problem.name, x.name, order - 1, page.ascii)} = "
+            f"{node.to_string('index', ascii=page.ascii)}",
+        )
         page.show()
     page.readings(found, make_plan(result))
 
@@ -459,10 +532,12 @@ def latex_lines(node: Expr, x: Symbol, name: str, form: Form) -> list[str]:
         Form.CASES: [f"{left} = {whole.to_latex('cases')}"],
         Form.DIFFERENTIAL: [rf"\mathrm{{d}}{name} = {differential(node, x).to_latex('matrix')}"],
         Form.SLICES: [f"{entry} = {whole.to_latex('slices', kept=node.ndim)}"],
-        Form.MATRIX: [rf"\frac{{\partial {rows}}}{{\partial {columns}^{{\top}}}} = "
-                      f"{jacobian_matrix(node, x).to_latex('matrix')}",
-                      rf"\frac{{\partial {rows}^{{\top}}}}{{\partial {columns}}} = "
-                      f"{jacobian_matrix(node, x, layout='denominator').to_latex('matrix')}"],
+        Form.MATRIX: [
+            rf"\frac{{\partial {rows}}}{{\partial {columns}^{{\top}}}} = "
+            f"{jacobian_matrix(node, x).to_latex('matrix')}",
+            rf"\frac{{\partial {rows}^{{\top}}}}{{\partial {columns}}} = "
+            f"{jacobian_matrix(node, x, layout='denominator').to_latex('matrix')}",
+        ],
         Form.EINSUM: [whole.to_latex("einsum")],
     }
     if form is not Form.ALL:
@@ -474,17 +549,34 @@ def latex_lines(node: Expr, x: Symbol, name: str, form: Form) -> list[str]:
 
 
 @app.command("eval")
-def evaluate(expression: Expression, data: Data = [], wrt: MaybeWrt = None, order: Order = 1,  # noqa: B006
-             shape: Shapes = [], size: Sizes = [],  # noqa: B006
-             output: Annotated[Output | None, typer.Option("--output", show_default=False,
-                                                           help="Every entry, or those that are not zero by "
-                                                                "structure. [dim]Told from --out, else dense.[/dim]"),
-                               ] = None,
-             out: Annotated[Path | None, typer.Option("--out", metavar="FILE", show_default=False,
-                                                      help="Write the result: .npy (dense) or .npz (sparse: data, "
-                                                           "coords, shape).")] = None,
-             force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
-             ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:
+def evaluate(
+    expression: Expression,
+    data: Data = [],
+    wrt: MaybeWrt = None,
+    order: Order = 1,
+    shape: Shapes = [],
+    size: Sizes = [],
+    output: Annotated[
+        Output | None,
+        typer.Option(
+            "--output",
+            show_default=False,
+            help="Every entry, or those that are not zero by structure. [dim]Told from --out, else dense.[/dim]",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            show_default=False,
+            help="Write the result: .npy (dense) or .npz (sparse: data, coords, shape).",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+    ascii: Ascii = False,
+    dialect: Dialects = Dialect.NUMPY,
+) -> None:
     """Compute an expression, or its derivative, from data.
 
     tensordsl eval 'A * outer(x, x)' --wrt x --data A=A.npy --data x=x.npy --out J.npz
@@ -500,10 +592,12 @@ def evaluate(expression: Expression, data: Data = [], wrt: MaybeWrt = None, orde
     missing = sorted((s for s in result.symbols if s.name not in arrays), key=lambda s: s.name)
     if missing:
         wanted = ", ".join(f"{s.name} {show_shape(s.shape)}" for s in missing)
-        raise BindError(f"There is no data for {wanted}. Give it, as in --data {missing[0].name}="
-                        f"{missing[0].name}.npy.")
-    fixed = {d for name in arrays for part in declared_shapes.get(name, ()) if not isinstance(part, int)
-             for d in part.names}
+        raise BindError(
+            f"There is no data for {wanted}. Give it, as in --data {missing[0].name}={missing[0].name}.npy."
+        )
+    fixed = {
+        d for name in arrays for part in declared_shapes.get(name, ()) if not isinstance(part, int) for d in part.names
+    }
     loose = sorted({d.name for d in result.dims} - fixed - set(sizes))
     if loose:
         raise BindError(f"No data fixes the size {', '.join(loose)}. Give it, as in --size {loose[0]}=5.")
@@ -524,8 +618,15 @@ def evaluate(expression: Expression, data: Data = [], wrt: MaybeWrt = None, orde
 
 
 @app.command()
-def plan(expression: Expression, wrt: MaybeWrt = None, order: Order = 1, size: Sizes = [],  # noqa: B006
-         shape: Shapes = [], ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:  # noqa: B006
+def plan(
+    expression: Expression,
+    wrt: MaybeWrt = None,
+    order: Order = 1,
+    size: Sizes = [],
+    shape: Shapes = [],
+    ascii: Ascii = False,
+    dialect: Dialects = Dialect.NUMPY,
+) -> None:
     """Show the program that would run, with its costs, without running it.
 
     tensordsl plan 'A * outer(x, x)' --wrt x --size k=1000
@@ -541,8 +642,15 @@ def plan(expression: Expression, wrt: MaybeWrt = None, order: Order = 1, size: S
 
 
 @app.command()
-def check(expression: Expression, wrt: Wrt, data: Data = [], shape: Shapes = [],  # noqa: B006
-          order: Order = 1, ascii: Ascii = False, dialect: Dialects = Dialect.NUMPY) -> None:
+def check(
+    expression: Expression,
+    wrt: Wrt,
+    data: Data = [],
+    shape: Shapes = [],
+    order: Order = 1,
+    ascii: Ascii = False,
+    dialect: Dialects = Dialect.NUMPY,
+) -> None:
     """Compare the derivative with a numerical one, at the data given or at random points.
 
     tensordsl check 'logdet(A)' --wrt A
@@ -557,8 +665,10 @@ def check(expression: Expression, wrt: Wrt, data: Data = [], shape: Shapes = [],
     if arrays:
         missing = sorted(s.name for s in node.symbols | {x} if s.name not in arrays)
         if missing:
-            raise BindError(f"There is no data for {', '.join(missing)}. Give it, as in --data {missing[0]}="
-                            f"{missing[0]}.npy, or give no data at all for a random point.")
+            raise BindError(
+                f"There is no data for {', '.join(missing)}. Give it, as in --data {missing[0]}="
+                f"{missing[0]}.npy, or give no data at all for a random point."
+            )
         values = {s.name: np.shape(arrays[s.name]) for s in node.symbols | {x}}
     else:
         values = {s.name: np.shape(v) for s, v in sample([node, jacobian(node, x)], x, 0)[0].items()}
@@ -566,11 +676,19 @@ def check(expression: Expression, wrt: Wrt, data: Data = [], shape: Shapes = [],
         gap = check_derivative(node, x, arrays or None)
     introduce(page, problem, jacobian(node, x))
     title = derivative_name(problem.name, x.name, order, page.ascii)
-    page.show(Text.assemble((f"{title} agrees", "good"),
-                            f" with central differences: the largest gap is {gap:.1e} of the largest entry."))
+    page.show(
+        Text.assemble(
+            (f"{title} agrees", "good"),
+            f" with central differences: the largest gap is {gap:.1e} of the largest entry.",
+        )
+    )
     where = "at the data given" if arrays else "at a random point"
-    page.show(Text(f"Compared {where}, with {', '.join(f'{n} {show_shape(s)}' for n, s in sorted(values.items()))}.",
-                   style="aside"))
+    page.show(
+        Text(
+            f"Compared {where}, with {', '.join(f'{n} {show_shape(s)}' for n, s in sorted(values.items()))}.",
+            style="aside",
+        )
+    )
 
 
 @app.command("demo")
@@ -614,13 +732,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return complain(f"{error.filename or 'a file'}: {error.strerror or error}.")
     except MemoryError as error:
-        return complain(f"There is not enough memory: {str(error) or 'the result is too large'}. A derivative may fit "
-                        "with --output sparse; `tensordsl plan` says what is needed.")
+        return complain(
+            f"There is not enough memory: {str(error) or 'the result is too large'}. A derivative may fit "
+            "with --output sparse; `tensordsl plan` says what is needed."
+        )
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted.")
         return 130
     except Exception as error:  # a person gets a sentence, whoever mends it the rest
         if os.environ.get("TENSORDSL_TRACEBACK"):
             raise
-        return complain(f"This is a fault in tensordsl, not in what you gave: {type(error).__name__}: {error}. "
-                        "Set TENSORDSL_TRACEBACK=1 to see where, and report it.")
+        return complain(
+            f"This is a fault in tensordsl, not in what you gave: {type(error).__name__}: {error}. "
+            "Set TENSORDSL_TRACEBACK=1 to see where, and report it."
+        )

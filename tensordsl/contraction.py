@@ -72,15 +72,19 @@ def is_structured(node: Expr) -> bool:
         return repeats(node.output) or _scatters(node)
     if isinstance(node, Sum) and is_flat(node):
         deltas = [is_structured(term) for term in node.terms]
-        return any(deltas) and all(delta or any(is_repeated(term, axis) for axis in range(node.ndim))
-                                   for delta, term in zip(deltas, node.terms, strict=True))
+        return any(deltas) and all(
+            delta or any(is_repeated(term, axis) for axis in range(node.ndim))
+            for delta, term in zip(deltas, node.terms, strict=True)
+        )
     return isinstance(node, Select)
 
 
 def _scatters(node: Contraction) -> bool:
     kept = set(flat(node.output))
-    return any(isinstance(factor, Select) and slots[-1][0] in kept
-               for factor, slots in zip(node.factors, node.slots, strict=True))
+    return any(
+        isinstance(factor, Select) and slots[-1][0] in kept
+        for factor, slots in zip(node.factors, node.slots, strict=True)
+    )
 
 
 def is_repeated(node: Expr, axis: int) -> bool:
@@ -97,12 +101,18 @@ def is_repeated(node: Expr, axis: int) -> bool:
 def without_axes(node: Expr, axes: list[int]) -> Expr:
     """One slice along axes where the entries of `node` are all the same."""
     if isinstance(node, Sum):
-        return add_terms([without_axes(term, axes) for term in node.terms],
-                         tuple(size for place, size in enumerate(node.shape) if place not in axes))
+        return add_terms(
+            [without_axes(term, axes) for term in node.terms],
+            tuple(size for place, size in enumerate(node.shape) if place not in axes),
+        )
     coefficient, operands, output, sizes = as_operands(node)
     gone = {output[place][0] for place in axes}
-    return contract(coefficient, operands, tuple(g for place, g in enumerate(output) if place not in axes),
-                    {label: size for label, size in sizes.items() if label not in gone})
+    return contract(
+        coefficient,
+        operands,
+        tuple(g for place, g in enumerate(output) if place not in axes),
+        {label: size for label, size in sizes.items() if label not in gone},
+    )
 
 
 def as_operands(node: Expr) -> tuple[Number, list[Operand], Groups, dict[Label, AnySize]]:
@@ -134,8 +144,12 @@ def contract(
         if isinstance(node, Sum) and is_structured(node):
             rest = given[:place], given[place + 1 :]
             return add_terms(
-                [contract(coefficient, [*rest[0], (term, slots), *rest[1]], output, sizes, shared)
-                 for term in node.terms], tuple(product(sizes[la] for la in group) for group in output))
+                [
+                    contract(coefficient, [*rest[0], (term, slots), *rest[1]], output, sizes, shared)
+                    for term in node.terms
+                ],
+                tuple(product(sizes[la] for la in group) for group in output),
+            )
     unifier = Unifier(sizes)
     coefficient, joined = _join(coefficient, given, unifier, shared)
     if coefficient == 0:
@@ -153,8 +167,9 @@ def narrowed(node: Expr, slots: Groups) -> Operand:
     return Operand(node, slots)
 
 
-def _join(coefficient: Number, given: list[Operand], unifier: Unifier,
-          shared: frozenset[Expr]) -> tuple[Number, list[Operand]]:
+def _join(
+    coefficient: Number, given: list[Operand], unifier: Unifier, shared: frozenset[Expr]
+) -> tuple[Number, list[Operand]]:
     """Put the factors of inner contractions in the place of the contractions."""
     uses: dict[Expr, int] = {}
     count = 0
@@ -162,26 +177,30 @@ def _join(coefficient: Number, given: list[Operand], unifier: Unifier,
         uses[node] = uses.get(node, 0) + 1
         count += len(node.factors) if isinstance(node, Contraction) else 1
     joined: list[Operand] = []
-    for node, slots in given:
-        if isinstance(node, Sum):
-            common, node = common_coefficient(node)
-            coefficient = coefficient * common
+    for whole_node, slots in given:
+        common, node = common_coefficient(whole_node) if isinstance(whole_node, Sum) else (1, whole_node)
+        coefficient = coefficient * common
         if not isinstance(node, Contraction):
             joined.append(Operand(node, slots))
             continue
         whole = len(node.factors) <= 1 or (
-            count <= JOIN_LIMIT and node not in shared
-            and not (uses[node] > 1 and len(node.sizes) > len(set(flat(node.output)))))
+            count <= JOIN_LIMIT
+            and node not in shared
+            and not (uses[node] > 1 and len(node.sizes) > len(set(flat(node.output))))
+        )
         state = unifier.copy()
         scale, parts, inner_output, inner_sizes = as_operands(node) if whole else split_structure(node)
         names = {label: state.fresh(size) for label, size in inner_sizes.items()}
         parts = [Operand(part, rename(groups, names)) for part, groups in parts]
         # What a slice is taken along stays one label: a slice of a group is no slice of its labels.
-        sliced = [groups[-1] for part, groups in (*given, *joined, *parts)
-                  if isinstance(part, Select) and part.length is not None and not is_whole(part)]
-        if all(state.unify(slot, tuple(names[la] for la in group))
-               for slot, group in zip(slots, inner_output, strict=True)) \
-                and all(len(state.resolve(group)) == 1 for group in sliced):
+        sliced = [
+            groups[-1]
+            for part, groups in (*given, *joined, *parts)
+            if isinstance(part, Select) and part.length is not None and not is_whole(part)
+        ]
+        if all(
+            state.unify(slot, tuple(names[la] for la in group)) for slot, group in zip(slots, inner_output, strict=True)
+        ) and all(len(state.resolve(group)) == 1 for group in sliced):
             unifier.sizes, unifier._next, unifier._replaced = state.sizes, state._next, state._replaced
             coefficient = coefficient * scale
             joined.extend(parts)
@@ -206,8 +225,11 @@ def split_structure(node: Contraction) -> tuple[Number, list[Operand], Groups, d
     if _is_core(node):
         core, labels = with_coefficient(node, 1), singles(kept)
         return node.coefficient, [Operand(core, labels)], labels, {label: sizes[label] for label in kept}
-    scattered = [Operand(f, s) for f, s in zip(node.factors, node.slots, strict=True)
-                 if isinstance(f, Select) and s[-1][0] in kept]
+    scattered = [
+        Operand(f, s)
+        for f, s in zip(node.factors, node.slots, strict=True)
+        if isinstance(f, Select) and s[-1][0] in kept
+    ]
     inside = [Operand(f, s) for f, s in zip(node.factors, node.slots, strict=True) if Operand(f, s) not in scattered]
     for _, slots in scattered:
         kept.update(dict.fromkeys(flat(slots)))
@@ -268,8 +290,12 @@ def _tidy_selections(operands: list[Operand], output: Groups, unifier: Unifier) 
                 continue
             if counts[column[0]] == 2:
                 for other, (second, its_slots) in enumerate(operands):
-                    if other != place and isinstance(second, Select) and second.length is not None \
-                            and unifier.resolve(its_slots[0]) == column:
+                    if (
+                        other != place
+                        and isinstance(second, Select)
+                        and second.length is not None
+                        and unifier.resolve(its_slots[0]) == column
+                    ):
                         operands[place] = Operand(slice_of_slice(second, node), (*slots[:-1], its_slots[1]))
                         unifier.replace(column[0], ())
                         del operands[other]
@@ -311,18 +337,31 @@ def _canonical(coefficient: Number, operands: Sequence[Operand], output: Groups,
     coefficient = _tidy_number(coefficient)
     if coefficient == 0:
         return zero(shape)
-    if (len(nodes) == 1 and not summed and all_slots[0] == output and not repeats(output)
-            and all(len(group) == (size != 1) for group, size in zip(output, nodes[0].shape, strict=True))):
+    if (
+        len(nodes) == 1
+        and not summed
+        and all_slots[0] == output
+        and not repeats(output)
+        and all(len(group) == (size != 1) for group, size in zip(output, nodes[0].shape, strict=True))
+    ):
         if coefficient == 1:
             return nodes[0]
         if is_flat(nodes[0]):
             return scale(coefficient, nodes[0])
 
-    if len(nodes) == 1 and isinstance(nodes[0], Sum) and not summed and not repeats(output) and is_flat(nodes[0]) \
-            and all(len(group) <= 1 for group in (*output, *all_slots[0])):
+    if (
+        len(nodes) == 1
+        and isinstance(nodes[0], Sum)
+        and not summed
+        and not repeats(output)
+        and is_flat(nodes[0])
+        and all(len(group) <= 1 for group in (*output, *all_slots[0]))
+    ):
         # A sum whose axes are only renamed is the sum of its terms with their axes renamed.
         live = {label: sizes[label] for label in kept}
-        return add_terms([contract(coefficient, [(term, all_slots[0])], output, live) for term in nodes[0].terms], shape)
+        return add_terms(
+            [contract(coefficient, [(term, all_slots[0])], output, live) for term in nodes[0].terms], shape
+        )
 
     keys = [(node.order, tuple(map(len, slots))) for node, slots in zip(nodes, all_slots, strict=True)]
     labels = [flat(slots) for slots in all_slots]
@@ -337,8 +376,13 @@ def _canonical(coefficient: Number, operands: Sequence[Operand], output: Groups,
         order, factor_order = canonical_order(list(zip(keys, labels, strict=True)), colours)
     names = {label: place for place, label in enumerate(order)}
     return Contraction(
-        coefficient, tuple(nodes[f] for f in factor_order), tuple(rename(all_slots[f], names) for f in factor_order),
-        rename(output, names), tuple(sizes[label] for label in order), shape)
+        coefficient,
+        tuple(nodes[f] for f in factor_order),
+        tuple(rename(all_slots[f], names) for f in factor_order),
+        rename(output, names),
+        tuple(sizes[label] for label in order),
+        shape,
+    )
 
 
 def _tidy_number(value: Number) -> Number:
@@ -369,10 +413,11 @@ def reciprocal(value: Number) -> Number:
 
 def common_number(numbers: Sequence[Number]) -> Number:
     """The magnitude that all numbers share, with their sign where they share that too; one where they share none."""
-    first = numbers[0]
-    if isinstance(first, complex) or any(isinstance(n, complex) or repr(abs(n)) != repr(abs(first)) for n in numbers):
+    real: list[int | Fraction | float] = [number for number in numbers if not isinstance(number, complex)]
+    if len(real) < len(numbers) or len({repr(abs(number)) for number in real}) > 1:
         return 1
-    return first if all(number == first for number in numbers) else abs(first)
+    first = real[0]
+    return first if all(number == first for number in real) else abs(first)
 
 
 def with_coefficient(node: Contraction, coefficient: Number) -> Expr:
@@ -447,7 +492,8 @@ def _merge_structures(terms: list[Expr]) -> list[Expr]:
         labels = list(dict.fromkeys(label for _, parts, _, _ in members for label in flat(parts[-1].slots)))
         labels.sort()
         own = {label: sizes[label] for label in labels}
-        core = add_terms([contract(c, [parts[-1]], singles(labels), own) for c, parts, _, _ in members],
-                         tuple(own.values()))
+        core = add_terms(
+            [contract(c, [parts[-1]], singles(labels), own) for c, parts, _, _ in members], tuple(own.values())
+        )
         merged.append(contract(1, [*operands[:-1], Operand(core, singles(labels))], output, sizes))
     return [term for term in merged if not is_zero(term)]

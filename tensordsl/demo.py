@@ -81,8 +81,10 @@ def gap(found: Array, expected: Array) -> float:
     scale = np.abs(expected).max(axis=(0, 1))
     worst = float((np.abs(found - expected) / scale).max())
     if not worst <= ALLOWED:
-        raise DerivativeError(f"The derivative of the demonstration differs from a numerical one by {worst:.2g}, where "
-                              f"{ALLOWED:.2g} is allowed.")
+        raise DerivativeError(
+            f"The derivative of the demonstration differs from a numerical one by {worst:.2g}, where "
+            f"{ALLOWED:.2g} is allowed."
+        )
     return worst
 
 
@@ -145,9 +147,16 @@ def shares(wines: Wines) -> list[Share]:
     F, w = problem()
     both = compile_function((F, jacobian(F, w)))
     value, slope = both(Σ=wines.covariance, w=wines.weights)
-    rows = [Share(*row) for row in zip(wines.features, map(float, wines.weights),
-                                       map(float, value.sum(axis=1) / value.sum()),
-                                       map(float, slope.sum(axis=(0, 1))), strict=True)]
+    rows = [
+        Share(*row)
+        for row in zip(
+            wines.features,
+            map(float, wines.weights),
+            map(float, value.sum(axis=1) / value.sum()),
+            map(float, slope.sum(axis=(0, 1))),
+            strict=True,
+        )
+    ]
     return sorted(rows, key=lambda row: -row.share)
 
 
@@ -186,18 +195,25 @@ def show(page: Page) -> None:
     F, w = problem(ascii)
     J = jacobian(F, w)
 
-    page.panel([
-        f"{wines.samples} Italian wines, {k} chemical measurements (UCI Wine data, CC BY 4.0).",
-        Text.assemble((S, "bold"), " is their covariance. The weights ", ("w", "bold"),
-                      " turn the measurements of a wine into"),
-        "one index of how rich it is, each measurement with the same volatility.",
-        "",
-        formula(Text(f"F = {S} {dot} w w{top}", style="bold")),
-        "",
-        f"shares out the variance w{top} {S} w of that index over pairs of measurements,",
-        "as it shares out the risk of a portfolio over its assets.",
-        f"How does every contribution react to every weight? That is {d}F/{d}w.",
-    ], "tensordsl demo")
+    page.panel(
+        [
+            f"{wines.samples} Italian wines, {k} chemical measurements (UCI Wine data, CC BY 4.0).",
+            Text.assemble(
+                (S, "bold"),
+                " is their covariance. The weights ",
+                ("w", "bold"),
+                " turn the measurements of a wine into",
+            ),
+            "one index of how rich it is, each measurement with the same volatility.",
+            "",
+            formula(Text(f"F = {S} {dot} w w{top}", style="bold")),
+            "",
+            f"shares out the variance w{top} {S} w of that index over pairs of measurements,",
+            "as it shares out the risk of a portfolio over its assets.",
+            f"How does every contribution react to every weight? That is {d}F/{d}w.",
+        ],
+        "tensordsl demo",
+    )
     page.show()
     page.show(*[Text("  ") + page.source(line.format(S=S)) for line in CODE.splitlines()])
 
@@ -215,14 +231,22 @@ def show(page: Page) -> None:
     table.add_column("gap", justify="right", no_wrap=True)
     for way in found:
         style = "aside" if way.gap is None else None
-        table.add_row(way.output, way.gives.replace("Σ", S), f"{way.numbers:,}", clock(way.seconds, ascii),
-                      "" if way.gap is None else Text(f"{way.gap:.0e}", style="good"), style=style)
+        table.add_row(
+            way.output,
+            way.gives.replace("Σ", S),
+            f"{way.numbers:,}",
+            clock(way.seconds, ascii),
+            "" if way.gap is None else Text(f"{way.gap:.0e}", style="good"),
+            style=style,
+        )
     page.show(table)
     big = 4000
     cube = "k*k*k" if ascii else "k³"
     square = "2*k*k" if ascii else "2k²"
-    page.prose(f"Of the {cube} = {k**3:,} entries, {square} = {2 * k * k} hold everything. For k = {big:,} that is "
-               f"{amount(8 * big**3)} against {amount(16 * big**2)} of values, and the operator needs neither.")
+    page.prose(
+        f"Of the {cube} = {k**3:,} entries, {square} = {2 * k * k} hold everything. For k = {big:,} that is "
+        f"{amount(8 * big**3)} against {amount(16 * big**2)} of values, and the operator needs neither."
+    )
 
     page.show()
     rows = shares(wines)
@@ -236,13 +260,19 @@ def show(page: Page) -> None:
     bar_width = 18 if page.width >= 90 else 12
     largest = max(abs(row.share) for row in rows)
     for row in rows:
-        table.add_row(row.feature, f"{row.weight:#.3g}", f"{row.share:.1%}", bar(row.share, largest, ascii, bar_width),
-                      f"{row.marginal:+.4f}")
+        table.add_row(
+            row.feature,
+            f"{row.weight:#.3g}",
+            f"{row.share:.1%}",
+            bar(row.share, largest, ascii, bar_width),
+            f"{row.marginal:+.4f}",
+        )
     page.show(table)
     negative = [row.feature for row in rows if row.share < 0]
     total = sum(row.share for row in rows)
-    page.prose(f"The contributions sum to {total:.0%}. {len(negative)} measurements lower the variance: "
-               f"{', '.join(negative)}.")
+    page.prose(
+        f"The contributions sum to {total:.0%}. {len(negative)} measurements lower the variance: {', '.join(negative)}."
+    )
     page.show()
     own = f"tensordsl diff 'A * outer(x, x)' --wrt x{' --ascii' * ascii}"
     page.show(Text.assemble("Now your own:  ", (own, "bold")))

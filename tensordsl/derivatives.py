@@ -1,8 +1,8 @@
 """Derivatives: one local Jacobian for each kind of node, and the two sweeps that join them.
 
-A local Jacobian is a contraction, never an array: a product of factors whose labels carry every δ. A reverse sweep joins
-it with the adjoint of the node, a forward sweep with the differential of the argument, so that jacobian, grad, vjp,
-jvp, hvp and differential follow from the same rule. Adjoints join as any contractions do, so the order in which a
+A local Jacobian is a contraction, never an array: a product of factors whose labels carry every δ. A reverse sweep
+joins it with the adjoint of the node, a forward sweep with the differential of the argument, so that jacobian, grad,
+vjp, jvp, hvp and differential follow from the same rule. Adjoints join as any contractions do, so the order in which a
 chain is accumulated (forward, reverse, mixed) is left to the contraction path.
 """
 
@@ -36,7 +36,8 @@ class LocalJacobian(NamedTuple):
 def local_jacobian(node: Expr, place: int) -> LocalJacobian | None:
     """The rule of each kind of node for its argument at `place`; None where the derivative is zero.
 
-    Contraction: c Π F → the other factors. Sum: the identity. Elementwise: f′ on shared labels. Primitive: its record's.
+    Contraction: c Π F → the other factors. Sum: the identity. Elementwise: f′ on shared labels. Primitive: its
+    record's.
     """
     if isinstance(node, Contraction):
         others = [Operand(f, s) for p, (f, s) in enumerate(zip(node.factors, node.slots, strict=True)) if p != place]
@@ -53,8 +54,9 @@ def local_jacobian(node: Expr, place: int) -> LocalJacobian | None:
     if isinstance(node, Primitive):
         jacobian = node.record.jacobian(node, place)
         labels = plain(jacobian)
-        return LocalJacobian(1, [Operand(jacobian, labels)], labels[: node.ndim], labels[node.ndim :],
-                             dict(enumerate(jacobian.shape)))
+        return LocalJacobian(
+            1, [Operand(jacobian, labels)], labels[: node.ndim], labels[node.ndim :], dict(enumerate(jacobian.shape))
+        )
     raise UnsupportedError(f"There is no rule for the derivative of a {type(node).__name__} node.")
 
 
@@ -62,8 +64,9 @@ def _offset(groups: Groups, by: int) -> Groups:
     return tuple(tuple(label + by for label in group) for group in groups)
 
 
-def _chain(local: LocalJacobian, tensor: Expr, extra: Shape, forward: bool,
-           shared: frozenset[Expr] = frozenset()) -> Expr:
+def _chain(
+    local: LocalJacobian, tensor: Expr, extra: Shape, forward: bool, shared: frozenset[Expr] = frozenset()
+) -> Expr:
     """Join a local Jacobian with an adjoint (axes: extra, then the node's) or a differential (the child's, extra)."""
     here = len(extra)
     free = singles(range(here))
@@ -90,7 +93,9 @@ def pull_back(root: Expr, seed: Expr, extra: Shape, variables: Sequence[Symbol])
             continue
         active = [place for place, child in enumerate(node.children) if not wanted.isdisjoint(child.symbols)]
         # An adjoint that is summed and used several times is computed once, not joined into each use.
-        several = len(active) > 1 and isinstance(adjoint, Contraction) and len(adjoint.sizes) > len(set(flat(adjoint.output)))
+        several = (
+            len(active) > 1 and isinstance(adjoint, Contraction) and len(adjoint.sizes) > len(set(flat(adjoint.output)))
+        )
         shared = frozenset([adjoint]) if several else frozenset()
         for place in active:
             local = local_jacobian(node, place)
@@ -127,8 +132,10 @@ def _variables(x: object, what: str) -> tuple[tuple[Symbol, ...], bool]:
     for item in found:
         if not isinstance(item, Symbol):
             given = f"{brief(item)}, an expression" if isinstance(item, Expr) else f"{item!r} ({type(item).__name__})"
-            raise UnsupportedError(f"{what} is with respect to symbols, such as x = td.vector('x', k), or a tuple of "
-                                   f"them; given was {given}.")
+            raise UnsupportedError(
+                f"{what} is with respect to symbols, such as x = td.vector('x', k), or a tuple of "
+                f"them; given was {given}."
+            )
     if not found:
         raise UnsupportedError(f"{what} needs at least one symbol.")
     return found, several
@@ -146,8 +153,10 @@ def _direction(v: object, symbol: Expr, what: str) -> Expr:
     node = as_expr(v)
     if node.shape != symbol.shape:
         rows = describe([(brief(symbol), symbol.shape, False), (brief(node), node.shape, True)])
-        raise ShapeError(f"{what}: a direction has the shape of what it stands for.\n{rows}\nGive one of shape "
-                         f"{show_shape(symbol.shape)}.")
+        raise ShapeError(
+            f"{what}: a direction has the shape of what it stands for.\n{rows}\nGive one of shape "
+            f"{show_shape(symbol.shape)}."
+        )
     return node
 
 
@@ -270,9 +279,10 @@ def vjp(F: object, x: Variables, w: Any) -> Any:
 
 
 def hvp(f: object, x: Variables, v: Any) -> Any:
-    """The Hessian of a scalar times a direction: out[i..] = ∂²f/∂x[i..]∂x[j..] * v[j..], of x.shape. No Hessian is formed.
+    """The Hessian of a scalar times a direction: out[i..] = ∂²f/∂x[i..]∂x[j..] * v[j..], of x.shape.
 
-    Rule: the forward sweep over the gradient. Raises `ShapeError` unless f is a scalar and v has the shape of x.
+    No Hessian is formed. Rule: the forward sweep over the gradient. Raises `ShapeError` unless f is a scalar and v has
+    the shape of x.
 
     >>> import tensordsl as td
     >>> k = td.dim("k")
@@ -306,8 +316,10 @@ def differential(F: object, x: Variables | None = None) -> Expr:
     directions: dict[Expr, Expr] = {}
     for variable in variables:
         if "d" + variable.name in names:
-            raise TensorDSLError(f"The differential of {variable.name} would be called d{variable.name}, which is a "
-                                 "symbol of the expression already. Rename that symbol.")
+            raise TensorDSLError(
+                f"The differential of {variable.name} would be called d{variable.name}, which is a "
+                "symbol of the expression already. Rename that symbol."
+            )
         directions[variable] = Symbol("d" + variable.name, variable.shape)
     return push_forward(node, directions)
 
@@ -315,9 +327,9 @@ def differential(F: object, x: Variables | None = None) -> Expr:
 def jacobian_matrix(F: object, x: Symbol, layout: str = "numerator") -> Expr:
     """∂vec F/∂(vec x)ᵀ, a matrix of (size of F) rows and (size of x) columns; `layout="denominator"` its transpose.
 
-    M[(j,i),(l,k)] = ∂F[i,j]/∂x[k,l]: vec stacks columns, for any order the first axis runs fastest. The layouts are those
-    of Magnus and Neudecker (numerator) and of its transpose. Raises `UnsupportedError` for another layout, or unless x
-    is one symbol.
+    M[(j,i),(l,k)] = ∂F[i,j]/∂x[k,l]: vec stacks columns, for any order the first axis runs fastest. The layouts are
+    those of Magnus and Neudecker (numerator) and of its transpose. Raises `UnsupportedError` for another layout, or
+    unless x is one symbol.
 
     >>> import tensordsl as td
     >>> k = td.dim("k")
@@ -326,8 +338,10 @@ def jacobian_matrix(F: object, x: Symbol, layout: str = "numerator") -> Expr:
     diag(vec(A)) @ (x ⊗ I + I ⊗ x)
     """
     if layout not in ("numerator", "denominator"):
-        raise UnsupportedError(f"The layout {layout!r} is unknown: 'numerator' has a row for each entry of F, "
-                               "'denominator' is its transpose.")
+        raise UnsupportedError(
+            f"The layout {layout!r} is unknown: 'numerator' has a row for each entry of F, "
+            "'denominator' is its transpose."
+        )
     symbols, several = _variables(x, "A Jacobian matrix")
     if several:
         raise UnsupportedError("A Jacobian matrix is with respect to one symbol; build one for each.")

@@ -23,8 +23,10 @@ Monomial = tuple[tuple[str, int], ...]  # ((name, power), ...), sorted by name
 def check_name(name: object, what: str, example: str) -> str:
     """A name in the form in which Python itself reads names (NFKC); `ParseError` for what is none."""
     if not isinstance(name, str) or not name.isidentifier() or "ᵀ" in name:
-        raise ParseError(f"{name!r} cannot name {what}: a name is letters, digits and underscores, starting with a "
-                         f"letter, as in {example}.")
+        raise ParseError(
+            f"{name!r} cannot name {what}: a name is letters, digits and underscores, starting with a "
+            f"letter, as in {example}."
+        )
     return name if name.isascii() else normalize("NFKC", name)
 
 
@@ -253,9 +255,10 @@ def evaluate(size: AnySize, values: Mapping[str, int]) -> int:
         return size
     total = 0
     for monomial, coefficient in size.terms:
+        part = coefficient
         for name, power in monomial:
-            coefficient *= values[name] ** power
-        total += coefficient
+            part *= values[name] ** power
+        total += part
     return total
 
 
@@ -309,10 +312,14 @@ def bind(pairs: Iterable[tuple[AnySize, int, str]], known: Mapping[str, int] | N
                 values[found[0]], origin[found[0]] = found[1], f"{found[1]} in {where}"
             elif evaluate(size, values) != number:
                 wanted = evaluate(size, values)
-                because = "" if isinstance(size, int) else "; " + ", ".join(
-                    f"{name} is {origin[name]}" for name in sorted(size.names))
-                raise BindError(f"{where} is {number}, but {size} = {wanted} was expected{because}. "
-                                "Give arrays whose sizes agree.")
+                because = (
+                    ""
+                    if isinstance(size, int)
+                    else "; " + ", ".join(f"{name} is {origin[name]}" for name in sorted(size.names))
+                )
+                raise BindError(
+                    f"{where} is {number}, but {size} = {wanted} was expected{because}. Give arrays whose sizes agree."
+                )
         if len(later) == len(waiting):
             break
         waiting = later

@@ -66,7 +66,7 @@ def _expr(name: str, *arguments: object, **options: object) -> Expr:
 class Expr:
     """An expression: what users hold. Two equal expressions are one object, and `==` says whether they are.
 
-    Shapes are tuples of sizes, each a whole number or symbolic. Values carry no units: every quantity is a plain number.
+    Shapes are tuples of sizes, each a whole number or symbolic. Values carry no units: each is a plain number.
     In the formulas of this library an index that the left side does not name is summed, and δ[i,j] is 1 where i = j,
     else 0. Operators and methods have NumPy's names and meanings. `bool(e)` and `iter(e)` raise `TypeError`.
 
@@ -121,14 +121,17 @@ class Expr:
     def dims(self) -> frozenset[Dim]:
         """The symbolic dimensions that the sizes of this expression and of its symbols are made of."""
         shapes = [self.shape, *(symbol.shape for symbol in self.symbols)]
-        return frozenset(Dim(name) for shape in shapes for size in shape if not isinstance(size, int)
-                         for name in size.names)
+        return frozenset(
+            Dim(name) for shape in shapes for size in shape if not isinstance(size, int) for name in size.names
+        )
 
     # Equality is identity, inherited from object: nodes are interned.
 
     def __bool__(self) -> bool:
-        raise TypeError("An expression has no truth value before it is evaluated; "
-                        "compare two expressions with ==, or evaluate one first.")
+        raise TypeError(
+            "An expression has no truth value before it is evaluated; "
+            "compare two expressions with ==, or evaluate one first."
+        )
 
     def __iter__(self) -> Iterator[Expr]:
         raise TypeError("An expression is not iterable; take entries by index, as in x[0].")
@@ -313,14 +316,18 @@ class Expr:
         if method != "__call__" or kwargs or ufunc not in array_functions:
             extra = f".{method}" if method != "__call__" else ""
             words = f" with {', '.join(kwargs)}=" if kwargs else ""
-            raise UnsupportedError(f"np.{ufunc.__name__}{extra}{words} has no meaning for an expression here. "
-                                   f"Known: {', '.join(sorted(f.__name__ for f in array_functions))}.")
+            raise UnsupportedError(
+                f"np.{ufunc.__name__}{extra}{words} has no meaning for an expression here. "
+                f"Known: {', '.join(sorted(f.__name__ for f in array_functions))}."
+            )
         return array_functions[ufunc](*inputs)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func not in array_functions:
-            raise UnsupportedError(f"np.{func.__name__} has no meaning for an expression here. "
-                                   f"Known: {', '.join(sorted(f.__name__ for f in array_functions))}.")
+            raise UnsupportedError(
+                f"np.{func.__name__} has no meaning for an expression here. "
+                f"Known: {', '.join(sorted(f.__name__ for f in array_functions))}."
+            )
         return array_functions[func](*args, **kwargs)
 
 
@@ -412,8 +419,15 @@ class Contraction(Expr):
     output: Groups
     sizes: tuple[AnySize, ...]
 
-    def __new__(cls, coefficient: Number, factors: tuple[Expr, ...], slots: tuple[Groups, ...], output: Groups,
-                sizes: tuple[AnySize, ...], shape: Shape) -> Contraction:
+    def __new__(
+        cls,
+        coefficient: Number,
+        factors: tuple[Expr, ...],
+        slots: tuple[Groups, ...],
+        output: Groups,
+        sizes: tuple[AnySize, ...],
+        shape: Shape,
+    ) -> Contraction:
         key = (cls, repr(coefficient), factors, slots, output, sizes)
         found = _interned.get(key)
         if found is None:

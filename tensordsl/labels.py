@@ -126,8 +126,7 @@ def fuse(groups_of: Sequence[Groups], sizes: dict[Label, AnySize], alive: dict[L
         sizes[head] = product(sizes[label] for label in run)
     for label in absorbed:
         alive.pop(label, None)
-    return [tuple(tuple(label for label in group if label not in absorbed) for group in groups)
-            for groups in groups_of]
+    return [tuple(tuple(label for label in group if label not in absorbed) for group in groups) for groups in groups_of]
 
 
 def canonical_order(

@@ -54,8 +54,10 @@ def common_factors(terms: Sequence[Expr]) -> Factored:
                 operands.remove(taken)
     if not common:
         return Factored((), tuple(terms))
-    rest = tuple(contract(coefficient, operands, output, sizes) for (coefficient, _, output, sizes), operands
-                 in zip(parts, remaining, strict=True))
+    rest = tuple(
+        contract(coefficient, operands, output, sizes)
+        for (coefficient, _, output, sizes), operands in zip(parts, remaining, strict=True)
+    )
     return Factored(tuple(common), rest)
 
 
@@ -72,8 +74,11 @@ def _placed(operand: Operand, positions: dict[Label, frozenset[int]]) -> Placed 
     return Placed(operand.node, tuple(positions[group[0]] for group in operand.slots))
 
 
-def _everywhere(operand: Operand, remaining: Sequence[list[Operand]], positions: Sequence[dict[Label, frozenset[int]]],
-                ) -> tuple[tuple[int, ...], list[Operand]] | None:
+def _everywhere(
+    operand: Operand,
+    remaining: Sequence[list[Operand]],
+    positions: Sequence[dict[Label, frozenset[int]]],
+) -> tuple[tuple[int, ...], list[Operand]] | None:
     first = _placed(operand, positions[0])
     if first is None:
         return None
@@ -144,8 +149,11 @@ def distributed(node: Expr) -> Expr:
     if not isinstance(node, Contraction) or len(node.factors) != 1 or not isinstance(node.factors[0], Sum):
         return node
     terms = node.factors[0].terms
-    if all(len(group) < 2 for groups in (*node.slots, node.output, *(as_operands(term)[2] for term in terms))
-           for group in groups):
+    if all(
+        len(group) < 2
+        for groups in (*node.slots, node.output, *(as_operands(term)[2] for term in terms))
+        for group in groups
+    ):
         return node
     sizes = dict(enumerate(node.sizes))
     regrouped = [contract(node.coefficient, [(term, node.slots[0])], node.output, sizes) for term in terms]
@@ -164,5 +172,6 @@ def arranged(node: Expr) -> Expr:
     opened = tuple(take_out_common_factors(f) if isinstance(f, Sum) else f for f in node.factors)
     if opened == node.factors:
         return node
-    return contract(node.coefficient, list(zip(opened, node.slots, strict=True)), node.output,
-                    dict(enumerate(node.sizes)))
+    return contract(
+        node.coefficient, list(zip(opened, node.slots, strict=True)), node.output, dict(enumerate(node.sizes))
+    )

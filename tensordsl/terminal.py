@@ -30,16 +30,18 @@ SAID = {  # what each form is, for a person who meets it for the first time
     "einsum": "the program that runs",
 }
 
-THEME = Theme({
-    "formula.delta": "bold magenta",
-    "formula.operator": "yellow",
-    "formula.function": "cyan",
-    "formula.index": "bright_blue",
-    "formula.words": "dim",
-    "heading": "bold green",
-    "aside": "dim",
-    "good": "green",
-})
+THEME = Theme(
+    {
+        "formula.delta": "bold magenta",
+        "formula.operator": "yellow",
+        "formula.function": "cyan",
+        "formula.index": "bright_blue",
+        "formula.words": "dim",
+        "heading": "bold green",
+        "aside": "dim",
+        "good": "green",
+    }
+)
 
 
 class FormulaHighlighter(RegexHighlighter):
@@ -71,16 +73,24 @@ def can_unicode(stream: TextIO) -> bool:
 class Page:
     """Where output goes: a terminal, in colours and its own width, or a pipe, plainly and with no trailing blanks."""
 
-    def __init__(self, ascii: bool = False, piped_width: int = UNLIMITED, stream: TextIO | None = None,
-                 width: int | None = None) -> None:
+    def __init__(
+        self, ascii: bool = False, piped_width: int = UNLIMITED, stream: TextIO | None = None, width: int | None = None
+    ) -> None:
         self.stream = sys.stdout if stream is None else stream
         self.ascii = ascii or not can_unicode(self.stream)
         self.plain = not self.stream.isatty()
         if self.ascii and hasattr(self.stream, "reconfigure"):
             self.stream.reconfigure(errors="backslashreplace")
-        self.console = Console(file=self.stream, theme=THEME, highlight=False, markup=False, emoji=False,
-                               force_terminal=False if self.plain else None, no_color=True if self.plain else None,
-                               width=width or (piped_width if self.plain else None))
+        self.console = Console(
+            file=self.stream,
+            theme=THEME,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            force_terminal=False if self.plain else None,
+            no_color=True if self.plain else None,
+            width=width or (piped_width if self.plain else None),
+        )
 
     @property
     def width(self) -> int:
@@ -116,8 +126,17 @@ class Page:
                 self.show(title, "")
             self.show(body)
         else:
-            self.show(Panel(body, title=Text(title, style="heading") if title else None, title_align="left",
-                            box=self.frame, expand=False, border_style="aside", padding=(0, 1)))
+            self.show(
+                Panel(
+                    body,
+                    title=Text(title, style="heading") if title else None,
+                    title_align="left",
+                    box=self.frame,
+                    expand=False,
+                    border_style="aside",
+                    padding=(0, 1),
+                )
+            )
 
     def prose(self, *parts: str | tuple[str, str], style: str = "") -> None:
         """A paragraph, set in as far as the formulas are."""
@@ -172,8 +191,9 @@ class Page:
         self.prose(f"for {plan.head()}", style="aside")
         table = self.table()
         for title in ("step", "labels", "instruction", "flops", "bytes"):
-            table.add_column(title, justify="right" if title in ("flops", "bytes") else "left",
-                             no_wrap=title != "instruction")
+            table.add_column(
+                title, justify="right" if title in ("flops", "bytes") else "left", no_wrap=title != "instruction"
+            )
         for kind, labels, source, flops, moved in plan.rows():
             table.add_row(kind, labels, self.source(source), flops, moved)
         self.show(table)
@@ -181,5 +201,10 @@ class Page:
 
     def table(self, **options: Any) -> Table:
         """An empty table in the style of the page."""
-        return Table(box=box.ASCII2 if self.ascii else box.SIMPLE_HEAD, border_style="aside", header_style="bold",
-                     pad_edge=not self.ascii, **options)
+        return Table(
+            box=box.ASCII2 if self.ascii else box.SIMPLE_HEAD,
+            border_style="aside",
+            header_style="bold",
+            pad_edge=not self.ascii,
+            **options,
+        )

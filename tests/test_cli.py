@@ -51,8 +51,9 @@ def flagship(A, x):
 
 def shell(*words, **variables):
     environment = {**os.environ, "PYTHONPATH": str(Path(td.__file__).parents[1]), **variables}
-    return subprocess.run([sys.executable, "-m", "tensordsl", *words], capture_output=True, check=False, timeout=120,
-                          env=environment)
+    return subprocess.run(
+        [sys.executable, "-m", "tensordsl", *words], capture_output=True, check=False, timeout=120, env=environment
+    )
 
 
 # --- diff -----------------------------------------------------------------------------------------------------------
@@ -88,9 +89,17 @@ def test_diff_says_declared_shapes_and_assumes_only_the_others(run):
     assert "assumed  " not in out
 
 
-@pytest.mark.parametrize(("form", "text"), [
-    ("index", READINGS[0]), ("cases", READINGS[1]), ("differential", READINGS[2]), ("slices", READINGS[3]),
-    ("matrix", READINGS[4]), ("einsum", "np.zeros((k, k, k,)")])
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ("index", READINGS[0]),
+        ("cases", READINGS[1]),
+        ("differential", READINGS[2]),
+        ("slices", READINGS[3]),
+        ("matrix", READINGS[4]),
+        ("einsum", "np.zeros((k, k, k,)"),
+    ],
+)
 def test_diff_of_one_form_shows_it_alone(run, form, text):
     code, out, err = run("diff", FLAGSHIP, "--wrt", "x", "--form", form)
     assert code == 0
@@ -145,8 +154,10 @@ def test_ascii(run):
     assert "A[i,j]*(x[j]*delta[i,k] + x[i]*delta[j,k])" in out
 
 
-@pytest.mark.parametrize("words", [("diff", FLAGSHIP, "--wrt", "x"), ("plan", FLAGSHIP, "--wrt", "x"), ("demo",),
-                                   ("diff", "Σ @ w", "--wrt", "w")])
+@pytest.mark.parametrize(
+    "words",
+    [("diff", FLAGSHIP, "--wrt", "x"), ("plan", FLAGSHIP, "--wrt", "x"), ("demo",), ("diff", "Σ @ w", "--wrt", "w")],
+)
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_an_output_without_unicode_gets_ascii(words, encoding):
     done = shell(*words, PYTHONIOENCODING=encoding)
@@ -255,16 +266,19 @@ def write_zarr(path):
     zarr.save(str(path), np.arange(4.0))
 
 
-@pytest.mark.parametrize(("file", "write", "expression", "expected"), [
-    ("x.csv", lambda p: p.write_text("0\n1\n2\n3\n"), "sum(x**2)", 14),
-    ("x.csv", lambda p: p.write_text("0, 1, 2, 3"), "sum(x**2)", 14),
-    ("x.csv", lambda p: p.write_text("\ufeffa,b,c,d\r\n0,1,2,3\r\n", encoding="utf-8"), "sum(x**2)", 14),
-    ("X.csv", lambda p: p.write_text("a,b\n0,1\n2,3\n"), "trace(X)", 3),
-    ("X.csv", lambda p: p.write_text("0,1,2,3\n"), "sum(X @ X.T)", 14),
-    ("x.npz", write_npz, "sum(x**2)", 14),
-    ("X.npz", write_scipy, "trace(X)", 6),
-    ("x.zarr", write_zarr, "sum(x**2)", 14),
-])
+@pytest.mark.parametrize(
+    ("file", "write", "expression", "expected"),
+    [
+        ("x.csv", lambda p: p.write_text("0\n1\n2\n3\n"), "sum(x**2)", 14),
+        ("x.csv", lambda p: p.write_text("0, 1, 2, 3"), "sum(x**2)", 14),
+        ("x.csv", lambda p: p.write_text("\ufeffa,b,c,d\r\n0,1,2,3\r\n", encoding="utf-8"), "sum(x**2)", 14),
+        ("X.csv", lambda p: p.write_text("a,b\n0,1\n2,3\n"), "trace(X)", 3),
+        ("X.csv", lambda p: p.write_text("0,1,2,3\n"), "sum(X @ X.T)", 14),
+        ("x.npz", write_npz, "sum(x**2)", 14),
+        ("X.npz", write_scipy, "trace(X)", 6),
+        ("x.zarr", write_zarr, "sum(x**2)", 14),
+    ],
+)
 def test_data_files(run, tmp_path, file, write, expression, expected):
     write(tmp_path / file)
     code, _, err = run("eval", expression, "--data", f"{file[0]}={file}", "--out", "value.npy")
@@ -475,7 +489,8 @@ def test_module_runs_as_a_command():
 def test_a_reader_that_leaves_is_no_error():
     command = f"{json.dumps(sys.executable)} -m tensordsl demo; echo code $? >&2"
     environment = {**os.environ, "PYTHONPATH": str(Path(td.__file__).parents[1]), "PYTHONUTF8": "1"}
-    done = subprocess.run(["sh", "-c", f"({command}) | head -n 1"], capture_output=True, check=False, timeout=120,
-                          env=environment)
+    done = subprocess.run(
+        ["sh", "-c", f"({command}) | head -n 1"], capture_output=True, check=False, timeout=120, env=environment
+    )
     assert done.stdout.decode().strip() == "tensordsl demo"
     assert done.stderr.decode().strip() == "code 0"

@@ -39,7 +39,11 @@ def test_numerical_derivative():
 def test_each_way_agrees_and_stores_what_it_must():
     found = {way.output: way for way in demo.ways(demo.load())}
     assert {name: way.numbers for name, way in found.items()} == {
-        "dense": 13**3, "sparse": 2 * 13**2, "operator": 13**2 + 13, "differences": 13**3}
+        "dense": 13**3,
+        "sparse": 2 * 13**2,
+        "operator": 13**2 + 13,
+        "differences": 13**3,
+    }
     assert all(way.gap < 1e-10 for name, way in found.items() if name != "differences")
 
 
@@ -66,8 +70,7 @@ def test_contributions():
         assert row.share == pytest.approx(w[i] * (S @ w)[i] / (w @ S @ w), rel=1e-12)
         assert row.marginal == pytest.approx(2 * (S @ w)[i], rel=1e-12)
     assert sum(row.share for row in rows) == pytest.approx(1)
-    assert [row.feature for row in rows if row.share < 0] == ["malic acid", "alcalinity of ash",
-                                                              "nonflavanoid phenols"]
+    assert [row.feature for row in rows if row.share < 0] == ["malic acid", "alcalinity of ash", "nonflavanoid phenols"]
 
 
 @pytest.mark.parametrize("ascii", [False, True])
@@ -80,9 +83,16 @@ def test_what_it_shows(width, ascii):
     assert max(map(len, text.splitlines())) <= width
     assert "\x1b" not in text
     assert text.isascii() == ascii
-    wanted = ["S[i,j]*(w[j]*delta[i,k] + w[i]*delta[j,k])", "S * (dw @ w.T + w @ dw.T)", "kron"] if ascii else [
-        "Σ[i,j]*(w[j]*δ[i,k] + w[i]*δ[j,k]) -> [i,j,k]", "∂F/∂w[k] = Σ ∘ (e_k @ wᵀ + w @ e_kᵀ)",
-        "∂vec(F)/∂wᵀ = diag(vec(Σ)) @ (w ⊗ I + I ⊗ w)", "where i = j = k"]
+    wanted = (
+        ["S[i,j]*(w[j]*delta[i,k] + w[i]*delta[j,k])", "S * (dw @ w.T + w @ dw.T)", "kron"]
+        if ascii
+        else [
+            "Σ[i,j]*(w[j]*δ[i,k] + w[i]*δ[j,k]) -> [i,j,k]",
+            "∂F/∂w[k] = Σ ∘ (e_k @ wᵀ + w @ e_kᵀ)",
+            "∂vec(F)/∂wᵀ = diag(vec(Σ)) @ (w ⊗ I + I ⊗ w)",
+            "where i = j = k",
+        ]
+    )
     for part in [*wanted, "2,197", "338", "182", "total phenols", "sum to 100%"]:
         assert part in text
 

@@ -46,9 +46,7 @@ def python_blocks(text: str) -> Iterator[Block]:
 def run_block(block: Block, path: Path, namespace: dict[str, object]) -> None:
     """Executes a block in `namespace`; one with prompts is a doctest, whose output is compared."""
     if re.search(r"^>>> ", block.code, re.MULTILINE):
-        example = doctest.DocTestParser().get_doctest(
-            block.code, namespace, path.name, str(path), block.line - 1
-        )
+        example = doctest.DocTestParser().get_doctest(block.code, namespace, path.name, str(path), block.line - 1)
         run_doctest(example, namespace)
     else:
         tree = ast.parse(block.code, filename=str(path))
@@ -91,9 +89,7 @@ def docstring_examples() -> list[doctest.DocTest]:
 
 
 @pytest.mark.parametrize("example", docstring_examples(), ids=lambda example: example.name)
-def test_docstring_runs(
-    example: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_docstring_runs(example: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_doctest(example, dict(example.globs))
 

@@ -26,48 +26,63 @@ def matrix(text: str, **more: object) -> td.Expr:
 # --- the NumPy dialect --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "expression"), [
-    ("x", x),
-    ("  ( x )  ", x),
-    ("x + y * x", x + y * x),
-    ("x - y - x*y", x - y - x * y),
-    ("x - (y - x)", 2 * x - y),
-    ("-x**2", -(x**2)),
-    ("(-x)**2", x**2),
-    ("2**-a", 2 ** (-a)),
-    ("2**3**2", td.constant(512)),
-    ("a**b**2", a ** (b**2)),
-    ("--x", x),
-    ("+x", x),
-    ("x - -y", x + y),
-    ("-x @ A", -(x @ A)),
-    ("a / b / 2", a / b / 2),
-    ("a / b * 2", 2 * a / b),
-    ("6 / 4 * x", 3 * x / 2),
-    ("x * y @ A", (x * y) @ A),
-    ("A @ x * y", (A @ x) * y),
-    ("A @ (x * y)", A @ (x * y)),
-    ("2 * A @ B", 2 * (A @ B)),
-    ("A.T @ x", A.T @ x),
-    ("A.T.T", A),
-    ("A.T[0]", A[:, 0]),
-    ("A[0].T", A[0]),
-    ("-A.T", -A.T),
-    ("x.T**2", x**2),
-    ("1e-3 * x + .5 + 2.", 1e-3 * x + 2.5),
-    ("x > 0", x > 0),
-    ("x <= 2*y", x <= 2 * y),
-    ("(x >= y) * x", (x >= y) * x),
-    ("abs(x) < 1", abs(x) < 1),
-])
+@pytest.mark.parametrize(
+    ("text", "expression"),
+    [
+        ("x", x),
+        ("  ( x )  ", x),
+        ("x + y * x", x + y * x),
+        ("x - y - x*y", x - y - x * y),
+        ("x - (y - x)", 2 * x - y),
+        ("-x**2", -(x**2)),
+        ("(-x)**2", x**2),
+        ("2**-a", 2 ** (-a)),
+        ("2**3**2", td.constant(512)),
+        ("a**b**2", a ** (b**2)),
+        ("--x", x),
+        ("+x", x),
+        ("x - -y", x + y),
+        ("-x @ A", -(x @ A)),
+        ("a / b / 2", a / b / 2),
+        ("a / b * 2", 2 * a / b),
+        ("6 / 4 * x", 3 * x / 2),
+        ("x * y @ A", (x * y) @ A),
+        ("A @ x * y", (A @ x) * y),
+        ("A @ (x * y)", A @ (x * y)),
+        ("2 * A @ B", 2 * (A @ B)),
+        ("A.T @ x", A.T @ x),
+        ("A.T.T", A),
+        ("A.T[0]", A[:, 0]),
+        ("A[0].T", A[0]),
+        ("-A.T", -A.T),
+        ("x.T**2", x**2),
+        ("1e-3 * x + .5 + 2.", 1e-3 * x + 2.5),
+        ("x > 0", x > 0),
+        ("x <= 2*y", x <= 2 * y),
+        ("(x >= y) * x", (x >= y) * x),
+        ("abs(x) < 1", abs(x) < 1),
+    ],
+)
 def test_operators_bind_as_in_python(text: str, expression: td.Expr) -> None:
     assert parse(text) == expression
 
 
-@pytest.mark.parametrize(("text", "expression"), [
-    ("A ∘ B", A * B), ("A ⊙ B", A * B), ("A · B", A * B), ("A ⊗ C", td.kron(A, C)), ("Aᵀ", A.T), ("A^T", A.T),
-    ("A^⊤ @ x", A.T @ x), ("x − y", x - y), ("−x", -x), ("A ∘ B ⊗ C", td.kron(A * B, C)), ("A @ Bᵀ ∘ A", (A @ B.T) * A),
-])
+@pytest.mark.parametrize(
+    ("text", "expression"),
+    [
+        ("A ∘ B", A * B),
+        ("A ⊙ B", A * B),
+        ("A · B", A * B),
+        ("A ⊗ C", td.kron(A, C)),
+        ("Aᵀ", A.T),
+        ("A^T", A.T),
+        ("A^⊤ @ x", A.T @ x),
+        ("x − y", x - y),
+        ("−x", -x),
+        ("A ∘ B ⊗ C", td.kron(A * B, C)),
+        ("A @ Bᵀ ∘ A", (A @ B.T) * A),
+    ],
+)
 def test_mathematical_operators(text: str, expression: td.Expr) -> None:
     assert parse(text) == expression
 
@@ -80,39 +95,82 @@ def test_operators_for_products_have_one_level() -> None:
         parse("A ⊗ B @ C")
 
 
-@pytest.mark.parametrize(("text", "expression"), [
-    ("A[0]", A[0]), ("A[0, 1]", A[0, 1]), ("A[:, 1]", A[:, 1]), ("A[1:, :-1]", A[1:, :-1]), ("x[::-1]", x[::-1]),
-    ("x[1:]*x[:-1]", x[1:] * x[:-1]), ("A[-1]", A[-1]), ("x[-3:-1]", x[-3:-1]), ("x[None]", x[None]),
-    ("x[:, None] * y", x[:, None] * y), ("x[k - 1]", x[-1]), ("x[:k - 1]", x[:-1]), ("A[0][1]", A[0][1]),
-    ("(A @ x)[1:]", (A @ x)[1:]), ("A[k - 2:, 0]", A[-2:, 0]),
-])
+@pytest.mark.parametrize(
+    ("text", "expression"),
+    [
+        ("A[0]", A[0]),
+        ("A[0, 1]", A[0, 1]),
+        ("A[:, 1]", A[:, 1]),
+        ("A[1:, :-1]", A[1:, :-1]),
+        ("x[::-1]", x[::-1]),
+        ("x[1:]*x[:-1]", x[1:] * x[:-1]),
+        ("A[-1]", A[-1]),
+        ("x[-3:-1]", x[-3:-1]),
+        ("x[None]", x[None]),
+        ("x[:, None] * y", x[:, None] * y),
+        ("x[k - 1]", x[-1]),
+        ("x[:k - 1]", x[:-1]),
+        ("A[0][1]", A[0][1]),
+        ("(A @ x)[1:]", (A @ x)[1:]),
+        ("A[k - 2:, 0]", A[-2:, 0]),
+    ],
+)
 def test_slices_and_positions(text: str, expression: td.Expr) -> None:
     assert parse(text) == expression
 
 
 def test_slices_of_known_sizes() -> None:
     t = td.vector("t", 7)
-    cases = {"t[5:1:-2]": t[5:1:-2], "t[::2]": t[::2], "t[::-2]": t[::-2], "t[-2::-1]": t[-2::-1],
-             "t[6:0:-3]": t[6:0:-3], "t[3:3]": t[3:3]}
+    cases = {
+        "t[5:1:-2]": t[5:1:-2],
+        "t[::2]": t[::2],
+        "t[::-2]": t[::-2],
+        "t[-2::-1]": t[-2::-1],
+        "t[6:0:-3]": t[6:0:-3],
+        "t[3:3]": t[3:3],
+    }
     for text, expression in cases.items():
         assert td.parse(text, t=7) == expression, text
 
 
 @pytest.mark.parametrize("prefix", ["", "np.", "td."])
-@pytest.mark.parametrize(("text", "expression"), [
-    ("exp(x)", td.exp(x)), ("outer(x, u)", td.outer(x, u)), ("kron(A, C)", td.kron(A, C)), ("trace(A)", td.trace(A)),
-    ("linalg.inv(A)", td.linalg.inv(A)), ("inv(A)", td.linalg.inv(A)), ("linalg.norm(x)", td.linalg.norm(x)),
-    ("sum(A)", td.sum(A)), ("sum(A, axis=0)", td.sum(A, axis=0)), ("sum(A, 1)", td.sum(A, axis=1)),
-    ("sum(T, axis=(0, -1), keepdims=True)", td.sum(T, axis=(0, -1), keepdims=True)),
-    ("mean(A, axis=-1)", td.mean(A, axis=-1)), ("transpose(T, (2, 0, 1))", td.transpose(T, (2, 0, 1))),
-    ("tensordot(T, X, axes=([1, 2], [0, 1]))", td.tensordot(T, X, axes=([1, 2], [0, 1]))),
-    ("tensordot(T, X, 2)", td.tensordot(T, X, 2)), ("vec(X)", td.vec(X)), ("unvec(v, (m, n))", td.unvec(v, (m, n))),
-    ("identity(k) @ x", x), ("ones(k, m)", td.ones(k, m)), ("zeros(k) + x", x), ("basis(k, 1)", td.basis(k, 1)),
-    ("diag(x)", td.diag(x)), ("linalg.solve(A, x)", td.linalg.solve(A, x)), ("logdet(A)", td.logdet(A)),
-    ("power(x, 3)", x**3), ("exp (x)", td.exp(x)), ("exp(x,)", td.exp(x)), ("dot(x, A)", td.dot(x, A)),
-    ("khatri_rao(A, B)", td.khatri_rao(A, B)), ("hadamard(A, B)", A * B),
-    ("constant([[1, 2.5], [-3, 0]])", td.constant([[1, 2.5], [-3, 0]])), ("constant(3) * a", 3 * a),
-])
+@pytest.mark.parametrize(
+    ("text", "expression"),
+    [
+        ("exp(x)", td.exp(x)),
+        ("outer(x, u)", td.outer(x, u)),
+        ("kron(A, C)", td.kron(A, C)),
+        ("trace(A)", td.trace(A)),
+        ("linalg.inv(A)", td.linalg.inv(A)),
+        ("inv(A)", td.linalg.inv(A)),
+        ("linalg.norm(x)", td.linalg.norm(x)),
+        ("sum(A)", td.sum(A)),
+        ("sum(A, axis=0)", td.sum(A, axis=0)),
+        ("sum(A, 1)", td.sum(A, axis=1)),
+        ("sum(T, axis=(0, -1), keepdims=True)", td.sum(T, axis=(0, -1), keepdims=True)),
+        ("mean(A, axis=-1)", td.mean(A, axis=-1)),
+        ("transpose(T, (2, 0, 1))", td.transpose(T, (2, 0, 1))),
+        ("tensordot(T, X, axes=([1, 2], [0, 1]))", td.tensordot(T, X, axes=([1, 2], [0, 1]))),
+        ("tensordot(T, X, 2)", td.tensordot(T, X, 2)),
+        ("vec(X)", td.vec(X)),
+        ("unvec(v, (m, n))", td.unvec(v, (m, n))),
+        ("identity(k) @ x", x),
+        ("ones(k, m)", td.ones(k, m)),
+        ("zeros(k) + x", x),
+        ("basis(k, 1)", td.basis(k, 1)),
+        ("diag(x)", td.diag(x)),
+        ("linalg.solve(A, x)", td.linalg.solve(A, x)),
+        ("logdet(A)", td.logdet(A)),
+        ("power(x, 3)", x**3),
+        ("exp (x)", td.exp(x)),
+        ("exp(x,)", td.exp(x)),
+        ("dot(x, A)", td.dot(x, A)),
+        ("khatri_rao(A, B)", td.khatri_rao(A, B)),
+        ("hadamard(A, B)", A * B),
+        ("constant([[1, 2.5], [-3, 0]])", td.constant([[1, 2.5], [-3, 0]])),
+        ("constant(3) * a", 3 * a),
+    ],
+)
 def test_functions(prefix: str, text: str, expression: td.Expr) -> None:
     assert parse(prefix + text) == expression
 
@@ -132,9 +190,15 @@ def test_lists_are_constants() -> None:
     assert td.parse("t * [1, -2, 3e2]", t=3) == td.vector("t", 3) * np.array([1, -2, 3e2])
 
 
-@pytest.mark.parametrize("text", [
-    'einsum("ij,j->i", A, x)', 'einsum("ij,j -> i", A, x)', "einsum('ij,j', A, x)", 'np.einsum("ij,j->i", A, x)',
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'einsum("ij,j->i", A, x)',
+        'einsum("ij,j -> i", A, x)',
+        "einsum('ij,j', A, x)",
+        'np.einsum("ij,j->i", A, x)',
+    ],
+)
 def test_einsum(text: str) -> None:
     assert parse(text) == A @ x
 
@@ -151,54 +215,60 @@ def test_einsum_says_more_than_numpy() -> None:
 # --- index notation -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "expression"), [
-    ("A[i,j]*x[j] -> [i]", A @ x),
-    ("A[i,j]*x[i]*y[j]", x @ A @ y),
-    ("A[i,j]*x[i]*y[j] -> []", x @ A @ y),
-    ("A[i,j] -> [j,i]", A.T),
-    ("A[i,i]", td.trace(A)),
-    ("A[i,i] -> [i]", td.diagonal(A)),
-    ("A[i,0] -> [i]", A[:, 0]),
-    ("A[i,j] + B[j,i] -> [i,j]", A + B.T),
-    ("A[i,j]*x[j] - x[i] -> [i]", A @ x - x),
-    ("-x[i] -> [i]", -x),
-    ("2*x[i]/a -> [i]", 2 * x / a),
-    ("x[i]**2", x @ x),
-    ("exp(x[i]) -> [i]", td.exp(x)),
-    ("exp(sum[j](A[i,j]*x[j])) -> [i]", td.exp(A @ x)),
-    ("sum[i,j](A[i,j]) * x[l] -> [l]", td.sum(A) * x),
-    ("1/sum[i](exp(x[i]))", 1 / td.sum(td.exp(x))),
-    ("x[i] > y[i] -> [i]", x > y),
-    ("X[i,j] -> [(j,i)]", td.vec(X)),
-    ("v[(j,i)] -> [i:m,j]", td.unvec(v, (m, n))),
-    ("A[i,j]*C[p,q] -> [(i,p),(j,q)]", td.kron(A, C)),
-    ("x[1:][i]*x[:-1][i] -> [i]", x[1:] * x[:-1]),
-    ("inv(A)[j,i] -> [i,j]", td.linalg.inv(A).T),
-    ("(A[i,j]*x[j] -> [i])[1:]", (A @ x)[1:]),
-    ("norm(A[i,j]*x[j] -> [i])", td.linalg.norm(A @ x)),
-    ("x[i] -> [i,()]", x[:, None]),
-    ("T[i,j,l]*x[i] -> [j,l]", td.einsum("ijl,i->jl", T, x)),
-    ("x[i]*u[j] -> [i,j]", td.outer(x, u)),
-])
+@pytest.mark.parametrize(
+    ("text", "expression"),
+    [
+        ("A[i,j]*x[j] -> [i]", A @ x),
+        ("A[i,j]*x[i]*y[j]", x @ A @ y),
+        ("A[i,j]*x[i]*y[j] -> []", x @ A @ y),
+        ("A[i,j] -> [j,i]", A.T),
+        ("A[i,i]", td.trace(A)),
+        ("A[i,i] -> [i]", td.diagonal(A)),
+        ("A[i,0] -> [i]", A[:, 0]),
+        ("A[i,j] + B[j,i] -> [i,j]", A + B.T),
+        ("A[i,j]*x[j] - x[i] -> [i]", A @ x - x),
+        ("-x[i] -> [i]", -x),
+        ("2*x[i]/a -> [i]", 2 * x / a),
+        ("x[i]**2", x @ x),
+        ("exp(x[i]) -> [i]", td.exp(x)),
+        ("exp(sum[j](A[i,j]*x[j])) -> [i]", td.exp(A @ x)),
+        ("sum[i,j](A[i,j]) * x[l] -> [l]", td.sum(A) * x),
+        ("1/sum[i](exp(x[i]))", 1 / td.sum(td.exp(x))),
+        ("x[i] > y[i] -> [i]", x > y),
+        ("X[i,j] -> [(j,i)]", td.vec(X)),
+        ("v[(j,i)] -> [i:m,j]", td.unvec(v, (m, n))),
+        ("A[i,j]*C[p,q] -> [(i,p),(j,q)]", td.kron(A, C)),
+        ("x[1:][i]*x[:-1][i] -> [i]", x[1:] * x[:-1]),
+        ("inv(A)[j,i] -> [i,j]", td.linalg.inv(A).T),
+        ("(A[i,j]*x[j] -> [i])[1:]", (A @ x)[1:]),
+        ("norm(A[i,j]*x[j] -> [i])", td.linalg.norm(A @ x)),
+        ("x[i] -> [i,()]", x[:, None]),
+        ("T[i,j,l]*x[i] -> [j,l]", td.einsum("ijl,i->jl", T, x)),
+        ("x[i]*u[j] -> [i,j]", td.outer(x, u)),
+    ],
+)
 def test_index_notation(text: str, expression: td.Expr) -> None:
     assert parse(text) == expression
 
 
-@pytest.mark.parametrize(("text", "expression"), [
-    ("δ[i,j] -> [i:k,j]", td.identity(k)),
-    ("delta[i,j] -> [i:k,j:k]", td.identity(k)),
-    ("x[i]*δ[i,j] -> [i,j]", td.diag(x)),
-    ("δ[i,j]*x[j] -> [i]", x),
-    ("δ[i,1] -> [i:k]", td.basis(k, 1)),
-    ("x[i]*δ[i,1]", x[1]),
-    ("1 -> [i:k,j:3]", td.ones(k, 3)),
-    ("x[i] -> [i,j:m]", td.outer(x, td.ones(m))),
-    ("δ[j,2*i + 1]*t[j] -> [i:2]", td.vector("t", 5)[1:5:2]),
-    ("δ[j,4 - i]*t[j] -> [i:5]", td.vector("t", 5)[::-1]),
-    ("sum[j:m](x[i]) -> [i]", m * x),
-    ("x[i] + sum[j](x[i]*y[j]) -> [i]", x + x * td.sum(y)),
-    ("sum[j](x[i] + y[j]) -> [i]", k * x + td.sum(y)),
-])
+@pytest.mark.parametrize(
+    ("text", "expression"),
+    [
+        ("δ[i,j] -> [i:k,j]", td.identity(k)),
+        ("delta[i,j] -> [i:k,j:k]", td.identity(k)),
+        ("x[i]*δ[i,j] -> [i,j]", td.diag(x)),
+        ("δ[i,j]*x[j] -> [i]", x),
+        ("δ[i,1] -> [i:k]", td.basis(k, 1)),
+        ("x[i]*δ[i,1]", x[1]),
+        ("1 -> [i:k,j:3]", td.ones(k, 3)),
+        ("x[i] -> [i,j:m]", td.outer(x, td.ones(m))),
+        ("δ[j,2*i + 1]*t[j] -> [i:2]", td.vector("t", 5)[1:5:2]),
+        ("δ[j,4 - i]*t[j] -> [i:5]", td.vector("t", 5)[::-1]),
+        ("sum[j:m](x[i]) -> [i]", m * x),
+        ("x[i] + sum[j](x[i]*y[j]) -> [i]", x + x * td.sum(y)),
+        ("sum[j](x[i] + y[j]) -> [i]", k * x + td.sum(y)),
+    ],
+)
 def test_deltas_and_sizes(text: str, expression: td.Expr) -> None:
     assert parse(text, t=5) == expression
 
@@ -219,41 +289,44 @@ def test_index_names_are_free() -> None:
 # --- the matrix dialect -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "expression"), [
-    ("A @ x", A @ x),
-    ("xᵀ @ A @ y", x @ A @ y),
-    ("x.T @ x", x @ x),
-    ("x @ yᵀ", td.outer(x, y)),
-    ("xᵀ", x[None]),
-    ("A ∘ (x @ yᵀ)", A * td.outer(x, y)),
-    ("x ∘ y", x * y),
-    ("vec(X)", td.vec(X)),
-    ("diag(x) @ A", td.diag(x) @ A),
-    ("diag(A)", td.diagonal(A)),
-    ("tr(A)", td.trace(A)),
-    ("exp(A @ x)", td.exp(A @ x)),
-    ("2 * A @ x", 2 * (A @ x)),
-    ("a*x", a * x),
-    ("A + 2*I", A + 2 * td.identity(k)),
-    ("I @ x", x),
-    ("I(k) ⊗ I(m)", td.identity(k * m)),
-    ("K(m, n) @ vec(X)", td.vec(X.T)),
-    ("x ⊗ u", td.kron(x, u)),
-    ("(x ⊗ I + I ⊗ x) @ y", td.kron(x, y) + td.kron(y, x)),
-    ("diag(vec(A)) @ (x ⊗ I + I ⊗ x)", td.jacobian_matrix(A * td.outer(x, x), x)),
-    ("x[1:]", x[1:]),
-    ("A[:, 0]", A[:, 0]),
-    ("x[0]", x[0]),
-    ("norm(x)", td.linalg.norm(x)),
-    ("inv(A) @ x", td.linalg.inv(A) @ x),
-    ("det(A)*inv(A)ᵀ", td.linalg.det(A) * td.linalg.inv(A).T),
-    ("unvec(v, (m, n))", td.unvec(v, (m, n))),
-    ('einsum("ij,i,j->ij", A, x, x)', A * td.outer(x, x)),
-    ("sum(x)", td.sum(x)),
-    ("ones(k)ᵀ @ x", td.sum(x)),
-    ("e_pᵀ @ A", td.basis(k, td.dim("p"))[None] @ A),
-    ("x / norm(x)", x / td.linalg.norm(x)),
-])
+@pytest.mark.parametrize(
+    ("text", "expression"),
+    [
+        ("A @ x", A @ x),
+        ("xᵀ @ A @ y", x @ A @ y),
+        ("x.T @ x", x @ x),
+        ("x @ yᵀ", td.outer(x, y)),
+        ("xᵀ", x[None]),
+        ("A ∘ (x @ yᵀ)", A * td.outer(x, y)),
+        ("x ∘ y", x * y),
+        ("vec(X)", td.vec(X)),
+        ("diag(x) @ A", td.diag(x) @ A),
+        ("diag(A)", td.diagonal(A)),
+        ("tr(A)", td.trace(A)),
+        ("exp(A @ x)", td.exp(A @ x)),
+        ("2 * A @ x", 2 * (A @ x)),
+        ("a*x", a * x),
+        ("A + 2*I", A + 2 * td.identity(k)),
+        ("I @ x", x),
+        ("I(k) ⊗ I(m)", td.identity(k * m)),
+        ("K(m, n) @ vec(X)", td.vec(X.T)),
+        ("x ⊗ u", td.kron(x, u)),
+        ("(x ⊗ I + I ⊗ x) @ y", td.kron(x, y) + td.kron(y, x)),
+        ("diag(vec(A)) @ (x ⊗ I + I ⊗ x)", td.jacobian_matrix(A * td.outer(x, x), x)),
+        ("x[1:]", x[1:]),
+        ("A[:, 0]", A[:, 0]),
+        ("x[0]", x[0]),
+        ("norm(x)", td.linalg.norm(x)),
+        ("inv(A) @ x", td.linalg.inv(A) @ x),
+        ("det(A)*inv(A)ᵀ", td.linalg.det(A) * td.linalg.inv(A).T),
+        ("unvec(v, (m, n))", td.unvec(v, (m, n))),
+        ('einsum("ij,i,j->ij", A, x, x)', A * td.outer(x, x)),
+        ("sum(x)", td.sum(x)),
+        ("ones(k)ᵀ @ x", td.sum(x)),
+        ("e_pᵀ @ A", td.basis(k, td.dim("p"))[None] @ A),
+        ("x / norm(x)", x / td.linalg.norm(x)),
+    ],
+)
 def test_matrix_notation(text: str, expression: td.Expr) -> None:
     assert matrix(text) == expression
 
@@ -305,25 +378,28 @@ def test_shapes_are_inferred() -> None:
 # --- bad text -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "under", "words"), [
-    ("A @@ x", "@ x", "Expected is an operator, an operand or a closing bracket"),
-    ("A x", "x", "write products with \\* or @"),
-    ("(A @ x", None, "ends too early"),
-    ("A @", None, "ends too early"),
-    ("A[i,", None, "ends too early"),
-    ("A @ x)", ")", "cannot be read here"),
-    ("x ? y", "? y", "An expression is made of names"),
-    ("x == y", "== y", "cannot be read"),
-    ("x.shape", ".shape", "attributes other than .T do not exist"),
-    ("x.__class__", ".__class__", "attributes other than .T"),
-    ("x; y", "; y", "cannot be read"),
-    ("lambda x: x", "x: x", "cannot be read"),
-    ("x -> ", None, "ends too early"),
-    ("x[i] -> [i", None, "ends too early"),
-    ("'text", "'text", "cannot be read"),
-    ("3 4", "4", "cannot be read"),
-    ("2x", "x", "cannot be read"),
-])
+@pytest.mark.parametrize(
+    ("text", "under", "words"),
+    [
+        ("A @@ x", "@ x", "Expected is an operator, an operand or a closing bracket"),
+        ("A x", "x", "write products with \\* or @"),
+        ("(A @ x", None, "ends too early"),
+        ("A @", None, "ends too early"),
+        ("A[i,", None, "ends too early"),
+        ("A @ x)", ")", "cannot be read here"),
+        ("x ? y", "? y", "An expression is made of names"),
+        ("x == y", "== y", "cannot be read"),
+        ("x.shape", ".shape", "attributes other than .T do not exist"),
+        ("x.__class__", ".__class__", "attributes other than .T"),
+        ("x; y", "; y", "cannot be read"),
+        ("lambda x: x", "x: x", "cannot be read"),
+        ("x -> ", None, "ends too early"),
+        ("x[i] -> [i", None, "ends too early"),
+        ("'text", "'text", "cannot be read"),
+        ("3 4", "4", "cannot be read"),
+        ("2x", "x", "cannot be read"),
+    ],
+)
 def test_what_is_no_expression(text: str, under: str | None, words: str) -> None:
     with pytest.raises(td.ParseError, match=words) as caught:
         parse(text)
@@ -335,36 +411,39 @@ def test_what_is_no_expression(text: str, under: str | None, words: str) -> None
     assert shown[start:].startswith(under or "") if under else start >= len(shown.rstrip())
 
 
-@pytest.mark.parametrize(("text", "under", "words"), [
-    ("A @ z", "z", "The name 'z' is not known; known symbols are .*x=\\(k,\\)"),
-    ("frobnicate(x)", "frobnicate", "The function 'frobnicate' is not known. Known are abs, "),
-    ("__import__('os')", "__import__", "is not known"),
-    ("eval('1')", "eval", "is not known"),
-    ("exp", None, "exp is a function: call it, as in exp\\(x\\)"),
-    ("exp(x, y)", None, "exp"),
-    ("sum(x, axes=0)", None, "does not take these arguments"),
-    ("'text'", None, "stands where an expression is expected"),
-    ("x + 'text'", None, "stands where an expression is expected"),
-    ("einsum(x)", None, "einsum begins with its subscripts"),
-    ("A[i,j]*x", None, "stands without indices beside an indexed term"),
-    ("A[i,j] @ x[j]", None, "does not go with index notation"),
-    ("sum(A[i,j]*x[j])", None, "names its indices: sum\\[j\\]"),
-    ("sum[l](A[i,j]) -> [i,j]", None, "The index l of a sum stands in no term"),
-    ("A[i,j] -> [i,l]", None, "The index l"),
-    ("A[i,j] -> [i,i]", None, "named twice"),
-    ("A[i] -> [i]", None, "takes 2 indices"),
-    ("A[i,j,l]", None, "takes 2 indices"),
-    ("C[i,j]*x[j]", None, "The index j has the size"),
-    ("δ[i]", None, "δ has two indices"),
-    ("identity(x)", None, "A size is made of whole numbers and dimensions"),
-    ("ones(1.5)", None, "whole number or a size"),
-    ("unvec(x, (m, n))", None, "takes a vector of size"),
-    ("constant([1, x])", None, "A list holds numbers"),
-    ("[1, [2, 3]] + x", None, "rectangular"),
-    ("A / 0", None, "Division"),
-    ("A @ u", None, "matrix product"),
-    ("x + u", None, "Cannot add"),
-])
+@pytest.mark.parametrize(
+    ("text", "under", "words"),
+    [
+        ("A @ z", "z", "The name 'z' is not known; known symbols are .*x=\\(k,\\)"),
+        ("frobnicate(x)", "frobnicate", "The function 'frobnicate' is not known. Known are abs, "),
+        ("__import__('os')", "__import__", "is not known"),
+        ("eval('1')", "eval", "is not known"),
+        ("exp", None, "exp is a function: call it, as in exp\\(x\\)"),
+        ("exp(x, y)", None, "exp"),
+        ("sum(x, axes=0)", None, "does not take these arguments"),
+        ("'text'", None, "stands where an expression is expected"),
+        ("x + 'text'", None, "stands where an expression is expected"),
+        ("einsum(x)", None, "einsum begins with its subscripts"),
+        ("A[i,j]*x", None, "stands without indices beside an indexed term"),
+        ("A[i,j] @ x[j]", None, "does not go with index notation"),
+        ("sum(A[i,j]*x[j])", None, "names its indices: sum\\[j\\]"),
+        ("sum[l](A[i,j]) -> [i,j]", None, "The index l of a sum stands in no term"),
+        ("A[i,j] -> [i,l]", None, "The index l"),
+        ("A[i,j] -> [i,i]", None, "named twice"),
+        ("A[i] -> [i]", None, "takes 2 indices"),
+        ("A[i,j,l]", None, "takes 2 indices"),
+        ("C[i,j]*x[j]", None, "The index j has the size"),
+        ("δ[i]", None, "δ has two indices"),
+        ("identity(x)", None, "A size is made of whole numbers and dimensions"),
+        ("ones(1.5)", None, "whole number or a size"),
+        ("unvec(x, (m, n))", None, "takes a vector of size"),
+        ("constant([1, x])", None, "A list holds numbers"),
+        ("[1, [2, 3]] + x", None, "rectangular"),
+        ("A / 0", None, "Division"),
+        ("A @ u", None, "matrix product"),
+        ("x + u", None, "Cannot add"),
+    ],
+)
 def test_what_means_nothing(text: str, under: str | None, words: str) -> None:
     with pytest.raises(td.TensorDSLError, match=words) as caught:
         parse(text)
@@ -372,7 +451,7 @@ def test_what_means_nothing(text: str, under: str | None, words: str) -> None:
     assert any(text in line for line in lines)
     if under:
         caret = next(p for p, line in enumerate(lines) if line.strip() and set(line.strip()) == {"^"})
-        assert lines[caret - 1][lines[caret].index("^"):].startswith(under)
+        assert lines[caret - 1][lines[caret].index("^") :].startswith(under)
 
 
 @pytest.mark.parametrize("text", [None, 3, b"x", ["x"]])
@@ -397,12 +476,26 @@ def test_a_name_that_is_none() -> None:
         td.parse("x", **{"x y": (3,)})
 
 
-@pytest.mark.parametrize("text", [
-    "(" * 10_000 + "x" + ")" * 10_000, "[" * 5000, "x" + "[0" * 5000, "-" * 50_000 + "x",
-    "exp(" * 3000 + "x" + ")" * 3000,
-    "x" + "**2" * 5000, "x" + ".T" * 20_000, "+".join(["x"] * 60_000), "9" * 200_000, "9" * 5000 + "*x", "(" * 99_999,
-    "x" * 100_001, "2**9999999999*x", "10**10**10*x", "a" + "**a" * 2000,
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 10_000 + "x" + ")" * 10_000,
+        "[" * 5000,
+        "x" + "[0" * 5000,
+        "-" * 50_000 + "x",
+        "exp(" * 3000 + "x" + ")" * 3000,
+        "x" + "**2" * 5000,
+        "x" + ".T" * 20_000,
+        "+".join(["x"] * 60_000),
+        "9" * 200_000,
+        "9" * 5000 + "*x",
+        "(" * 99_999,
+        "x" * 100_001,
+        "2**9999999999*x",
+        "10**10**10*x",
+        "a" + "**a" * 2000,
+    ],
+)
 def test_huge_texts_are_refused(text: str) -> None:
     with pytest.raises(td.TensorDSLError) as caught:
         parse(text)

@@ -25,8 +25,10 @@ def data() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(5)
     symbols = (a, x, y, u, w, t, A, B, C, S, X, P, Q, V, T)
     names = {s.name: s.shape for s in symbols} | {f"d{s.name}": s.shape for s in symbols}
-    return {name: rng.uniform(0.5, 1.5, tuple(s if isinstance(s, int) else SIZES[str(s)] for s in shape))
-            for name, shape in names.items()}
+    return {
+        name: rng.uniform(0.5, 1.5, tuple(s if isinstance(s, int) else SIZES[str(s)] for s in shape))
+        for name, shape in names.items()
+    }
 
 
 def reads_back(expression: td.Expr, text: str, dialect: str = "numpy") -> None:
@@ -87,15 +89,22 @@ def test_the_flagship_by_matrix() -> None:
 
 def test_the_flagship_in_latex() -> None:
     assert J.to_latex() == r"\left[A_{ij} \, (x_{j} \, \delta_{ik} + x_{i} \, \delta_{jk})\right]_{i, j, k}"
-    assert td.jacobian_matrix(F, x).to_latex("matrix") == \
-        r"\operatorname{diag}(\operatorname{vec}(A)) (x \otimes I + I \otimes x)"
+    assert (
+        td.jacobian_matrix(F, x).to_latex("matrix")
+        == r"\operatorname{diag}(\operatorname{vec}(A)) (x \otimes I + I \otimes x)"
+    )
     assert J.to_latex("slices") == r"A \circ \left(e_{k} x^{\top} + x e_{k}^{\top}\right)"
-    assert td.differential(F, x).to_latex("matrix") == \
-        r"A \circ \left(\mathrm{d}x x^{\top} + x \mathrm{d}x^{\top}\right)"
+    assert (
+        td.differential(F, x).to_latex("matrix") == r"A \circ \left(\mathrm{d}x x^{\top} + x \mathrm{d}x^{\top}\right)"
+    )
     assert J.to_latex("cases").splitlines() == [
-        r"\begin{cases}", r"2 \, A_{ii} \, x_{i} & \text{where } i = j = k \\",
-        r"A_{ij} \, x_{j} & \text{where } i = k \neq j \\", r"A_{ij} \, x_{i} & \text{where } j = k \neq i \\",
-        r"0 & \text{otherwise}", r"\end{cases}"]
+        r"\begin{cases}",
+        r"2 \, A_{ii} \, x_{i} & \text{where } i = j = k \\",
+        r"A_{ij} \, x_{j} & \text{where } i = k \neq j \\",
+        r"A_{ij} \, x_{i} & \text{where } j = k \neq i \\",
+        r"0 & \text{otherwise}",
+        r"\end{cases}",
+    ]
     assert J._repr_latex_() == rf"$\displaystyle {J.to_latex()}$"
 
 
@@ -131,11 +140,19 @@ LOGISTIC = td.sum(td.log(1 + td.exp(B @ x)))
 
 JACOBIANS = [  # expression, symbol, index text of the Jacobian, matrix text in numerator layout
     (P @ X @ Q, X, "P[i,k]*Q[l,j] -> [i,j,k,l]", "Qᵀ ⊗ P"),
-    (X.T @ S @ X, X, "S[k,m]*X[m,j]*δ[i,l] + S[m,k]*X[m,i]*δ[j,l] -> [i,j,k,l]",
-     "((Xᵀ @ Sᵀ) ⊗ I(n)) @ K(m, n) + I(n) ⊗ (Xᵀ @ S)"),
+    (
+        X.T @ S @ X,
+        X,
+        "S[k,m]*X[m,j]*δ[i,l] + S[m,k]*X[m,i]*δ[j,l] -> [i,j,k,l]",
+        "((Xᵀ @ Sᵀ) ⊗ I(n)) @ K(m, n) + I(n) ⊗ (Xᵀ @ S)",
+    ),
     (A @ A, A, "A[l,j]*δ[i,k] + A[i,k]*δ[j,l] -> [i,j,k,l]", "Aᵀ ⊗ I(k) + I(k) ⊗ A"),
-    (A @ A @ A, A, "A[l,m]*A[m,j]*δ[i,k] + A[i,m]*A[m,k]*δ[j,l] + A[i,k]*A[l,j] -> [i,j,k,l]",
-     "(Aᵀ @ Aᵀ) ⊗ I + I ⊗ (A @ A) + Aᵀ ⊗ A"),
+    (
+        A @ A @ A,
+        A,
+        "A[l,m]*A[m,j]*δ[i,k] + A[i,m]*A[m,k]*δ[j,l] + A[i,k]*A[l,j] -> [i,j,k,l]",
+        "(Aᵀ @ Aᵀ) ⊗ I + I ⊗ (A @ A) + Aᵀ ⊗ A",
+    ),
     (B @ x, x, "B[i,j] -> [i,j]", "B"),
     (B @ x, B, "x[k]*δ[i,j] -> [i:m,j:m,k]", "xᵀ ⊗ I(m)"),
     (a * x, a, "x[i] -> [i]", "x"),
@@ -146,18 +163,33 @@ JACOBIANS = [  # expression, symbol, index text of the Jacobian, matrix text in 
     (1 / X, X, "-δ[i,k]*δ[j,l]/X[i,j]**2 -> [i,j,k,l]", "-diag(vec(X**-2))"),
     (td.exp(x), x, "exp(x[i])*δ[i,j] -> [i,j]", "diag(exp(x))"),
     (td.sqrt(x), x, "δ[i,j]/(2*sqrt(x[i])) -> [i,j]", "diag(1/sqrt(x))/2"),
-    (td.exp(td.outer(x, x)), x, "exp(x[i]*x[j])*(x[j]*δ[i,k] + x[i]*δ[j,k]) -> [i,j,k]",
-     "diag(vec(exp(x @ xᵀ))) @ (x ⊗ I + I ⊗ x)"),
-    (SOFTMAX, x, "exp(x[i])*(δ[i,j]/sum[k](exp(x[k])) - exp(x[j])/sum[k](exp(x[k]))**2) -> [i,j]",
-     "diag(exp(x))/sum(exp(x)) - (exp(x) @ exp(x)ᵀ)/sum(exp(x))**2"),
-    (td.sigmoid(B @ x), x,
-     "B[i,j]*sigmoid(sum[k](B[i,k]*x[k]))*(1 - sigmoid(sum[k](B[i,k]*x[k]))) -> [i,j]",
-     "diag(sigmoid(B @ x) ∘ (1 - sigmoid(B @ x))) @ B"),
+    (
+        td.exp(td.outer(x, x)),
+        x,
+        "exp(x[i]*x[j])*(x[j]*δ[i,k] + x[i]*δ[j,k]) -> [i,j,k]",
+        "diag(vec(exp(x @ xᵀ))) @ (x ⊗ I + I ⊗ x)",
+    ),
+    (
+        SOFTMAX,
+        x,
+        "exp(x[i])*(δ[i,j]/sum[k](exp(x[k])) - exp(x[j])/sum[k](exp(x[k]))**2) -> [i,j]",
+        "diag(exp(x))/sum(exp(x)) - (exp(x) @ exp(x)ᵀ)/sum(exp(x))**2",
+    ),
+    (
+        td.sigmoid(B @ x),
+        x,
+        "B[i,j]*sigmoid(sum[k](B[i,k]*x[k]))*(1 - sigmoid(sum[k](B[i,k]*x[k]))) -> [i,j]",
+        "diag(sigmoid(B @ x) ∘ (1 - sigmoid(B @ x))) @ B",
+    ),
     (td.linalg.inv(A), A, "-inv(A)[i,k]*inv(A)[l,j] -> [i,j,k,l]", "-inv(A)ᵀ ⊗ inv(A)"),
     (td.linalg.solve(A, x), A, "-x[l]*inv(A)[i,j]*inv(A)[k,l] -> [i,j,k]", "-(xᵀ @ inv(A)ᵀ) ⊗ inv(A)"),
     (td.linalg.solve(A, x), x, "inv(A)[i,j] -> [i,j]", "inv(A)"),
-    (t[1:] * t[:-1], t, "t[:4][i]*δ[j,i + 1] + t[1:][i]*δ[j,i + 0] -> [i,j:5]",
-     "diag(t[:4]) @ I(5)[1:,:] + diag(t[1:]) @ I(5)[:4,:]"),
+    (
+        t[1:] * t[:-1],
+        t,
+        "t[:4][i]*δ[j,i + 1] + t[1:][i]*δ[j,i + 0] -> [i,j:5]",
+        "diag(t[:4]) @ I(5)[1:,:] + diag(t[1:]) @ I(5)[:4,:]",
+    ),
     (t[::-1] * t, t, "t[::-1][i]*δ[i,j] + t[i]*δ[j,4 - i] -> [i,j]", "diag(t[::-1]) + diag(t) @ I(5)[::-1,:]"),
     (td.kron(x, y), x, "y[j]*δ[i,k] -> [(i:k,j),k:k]", "I(k) ⊗ y"),
     (td.kron(x, y), y, "x[i]*δ[j,k] -> [(i,j:m),k:m]", "x ⊗ I(m)"),
@@ -169,8 +201,12 @@ JACOBIANS = [  # expression, symbol, index text of the Jacobian, matrix text in 
     (X.T, X, "δ[j,k]*δ[i,l] -> [i:n,j:m,k:m,l:n]", "K(m, n)"),
     (td.unvec(td.kron(x, y), (m, k)), x, "y[i]*δ[j,k] -> [i,j:k,k:k]", "I(k) ⊗ y"),
     (td.mean(X, axis=0), X, "δ[i,k]/m -> [i:n,j:m,k:n]", "(I(n) ⊗ ones(m)ᵀ)/m"),
-    (td.einsum("i,j,l->ijl", x, x, x), x, "x[j]*x[k]*δ[i,l] + x[i]*x[k]*δ[j,l] + x[i]*x[j]*δ[k,l] -> [i,j,k,l]",
-     "x ⊗ x ⊗ I(k) + x ⊗ I(k) ⊗ x + I(k) ⊗ x ⊗ x"),
+    (
+        td.einsum("i,j,l->ijl", x, x, x),
+        x,
+        "x[j]*x[k]*δ[i,l] + x[i]*x[k]*δ[j,l] + x[i]*x[j]*δ[k,l] -> [i,j,k,l]",
+        "x ⊗ x ⊗ I(k) + x ⊗ I(k) ⊗ x + I(k) ⊗ x ⊗ x",
+    ),
 ]
 
 GRADIENTS = [  # scalar, symbol, index text, matrix text
@@ -187,8 +223,12 @@ GRADIENTS = [  # scalar, symbol, index text, matrix text
     (x @ td.linalg.inv(A) @ x, A, "-x[k]*x[l]*inv(A)[j,k]*inv(A)[l,i] -> [i,j]", "-inv(A)ᵀ @ x @ xᵀ @ inv(A)ᵀ"),
     (td.linalg.norm(x), x, "x[i]/norm(x) -> [i]", "x/norm(x)"),
     (td.linalg.norm(X), X, "X[i,j]/norm(X) -> [i,j]", "X/norm(X)"),
-    (td.linalg.norm(B @ x - y), x, "B[j,i]*(sum[k](B[j,k]*x[k]) - y[j])/norm(B[i,j]*x[j] - y[i] -> [i]) -> [i]",
-     "(Bᵀ @ (B @ x - y))/norm(B @ x - y)"),
+    (
+        td.linalg.norm(B @ x - y),
+        x,
+        "B[j,i]*(sum[k](B[j,k]*x[k]) - y[j])/norm(B[i,j]*x[j] - y[i] -> [i]) -> [i]",
+        "(Bᵀ @ (B @ x - y))/norm(B @ x - y)",
+    ),
     (td.sum(X), X, "1 -> [i:m,j:n]", "ones(m) @ ones(n)ᵀ"),
     (td.sum(td.log(x)), x, "1/x[i] -> [i]", "1/x"),
     (td.sum(A**-2), A, "-2/A[i,j]**3 -> [i,j]", "-2*A**-3"),
@@ -217,13 +257,16 @@ def test_known_gradients(function: td.Expr, symbol: td.Expr, index: str, matrix:
     reads_back(gradient, text, "matrix")
 
 
-@pytest.mark.parametrize(("expression", "text"), [
-    (td.hessian(LOGISTIC, x), "Bᵀ @ diag("),
-    (td.hessian((B @ x - y) @ (B @ x - y), x), "2 * Bᵀ @ B"),
-    (td.hessian(x @ A @ x, x), "A + Aᵀ"),
-    (td.hessian(td.sum(td.exp(x)), x), "diag(exp(x))"),
-    (td.hessian(td.sum(x * x), x), "2*I(k)"),
-])
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [
+        (td.hessian(LOGISTIC, x), "Bᵀ @ diag("),
+        (td.hessian((B @ x - y) @ (B @ x - y), x), "2 * Bᵀ @ B"),
+        (td.hessian(x @ A @ x, x), "A + Aᵀ"),
+        (td.hessian(td.sum(td.exp(x)), x), "diag(exp(x))"),
+        (td.hessian(td.sum(x * x), x), "2*I(k)"),
+    ],
+)
 def test_known_hessians(expression: td.Expr, text: str) -> None:
     assert expression.to_string("matrix").startswith(text)
     reads_back(expression, expression.to_string("matrix"), "matrix")
@@ -236,23 +279,26 @@ def test_the_hessian_of_the_logistic_loss_is_one_product() -> None:
     assert text.count("diag") == 1
 
 
-@pytest.mark.parametrize(("expression", "text"), [
-    (td.differential(P @ X @ Q, X), "P @ dX @ Q"),
-    (td.differential(P @ X @ Q), "P @ dX @ Q + P @ X @ dQ + dP @ X @ Q"),
-    (td.differential(X.T @ S @ X, X), "Xᵀ @ S @ dX + dXᵀ @ S @ X"),
-    (td.differential(td.linalg.inv(A)), "-inv(A) @ dA @ inv(A)"),
-    (td.differential(td.logdet(A)), "trace(inv(A) @ dA)"),
-    (td.differential(td.linalg.det(A)), "det(A)*trace(inv(A) @ dA)"),
-    (td.differential(td.linalg.norm(X)), "trace(Xᵀ @ dX)/norm(X)"),
-    (td.differential(td.kron(X, C), X), "dX ⊗ C"),
-    (td.differential(td.khatri_rao(C, X), X), "khatri_rao(C, dX)"),
-    (td.differential(td.vec(X)), "vec(dX)"),
-    (td.differential(X.T), "dXᵀ"),
-    (td.differential(td.diag(x)), "diag(dx)"),
-    (td.differential(t[1:] * t[:-1]), "dt[1:] ∘ t[:4] + dt[:4] ∘ t[1:]"),
-    (td.differential(td.exp(x)), "dx ∘ exp(x)"),
-    (td.differential(X**2), "2 * (X ∘ dX)"),
-])
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [
+        (td.differential(P @ X @ Q, X), "P @ dX @ Q"),
+        (td.differential(P @ X @ Q), "P @ dX @ Q + P @ X @ dQ + dP @ X @ Q"),
+        (td.differential(X.T @ S @ X, X), "Xᵀ @ S @ dX + dXᵀ @ S @ X"),
+        (td.differential(td.linalg.inv(A)), "-inv(A) @ dA @ inv(A)"),
+        (td.differential(td.logdet(A)), "trace(inv(A) @ dA)"),
+        (td.differential(td.linalg.det(A)), "det(A)*trace(inv(A) @ dA)"),
+        (td.differential(td.linalg.norm(X)), "trace(Xᵀ @ dX)/norm(X)"),
+        (td.differential(td.kron(X, C), X), "dX ⊗ C"),
+        (td.differential(td.khatri_rao(C, X), X), "khatri_rao(C, dX)"),
+        (td.differential(td.vec(X)), "vec(dX)"),
+        (td.differential(X.T), "dXᵀ"),
+        (td.differential(td.diag(x)), "diag(dx)"),
+        (td.differential(t[1:] * t[:-1]), "dt[1:] ∘ t[:4] + dt[:4] ∘ t[1:]"),
+        (td.differential(td.exp(x)), "dx ∘ exp(x)"),
+        (td.differential(X**2), "2 * (X ∘ dX)"),
+    ],
+)
 def test_known_differentials(expression: td.Expr, text: str) -> None:
     assert expression.to_string("matrix") == text
     reads_back(expression, text, "matrix")
@@ -261,84 +307,90 @@ def test_known_differentials(expression: td.Expr, text: str) -> None:
 # --- how texts are put together -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("expression", "text"), [
-    (x, "x[i] -> [i]"),
-    (-x, "-x[i] -> [i]"),
-    (1 - x, "1 - x[i] -> [i]"),
-    (x - 1, "x[i] - 1 -> [i]"),
-    (3 * x / 2, "3*x[i]/2 -> [i]"),
-    (x / (2 * a), "x[i]/(2*a) -> [i]"),
-    (a * x, "a*x[i] -> [i]"),
-    (x * a * A, "a*A[i,j]*x[j] -> [i,j]"),
-    (x**5, "x[i]**5 -> [i]"),
-    (x**-2, "1/x[i]**2 -> [i]"),
-    (a ** (x + 1), None),
-    (td.sum(A), "A[i,j]"),
-    (td.sum(A) ** 2, None),
-    (td.mean(A), "A[i,j]/k**2"),
-    (td.trace(A), "A[i,i]"),
-    (td.kron(A, X), "A[i,k]*X[j,l] -> [(i,j),(k,l)]"),
-    (td.vec(X), "X[j,i] -> [(i,j)]"),
-    (x[:, None], "x[i] -> [i,()]"),
-    (A[0], "A[0,i] -> [i]"),
-    (A[:, 1], "A[i,1] -> [i]"),
-    (t[::2], "t[::2][i] -> [i]"),
-    (td.ones(k, m), "1 -> [i:k,j:m]"),
-    (td.zeros(k), "0 -> [i:k]"),
-    (td.identity(k), "δ[i,j] -> [i:k,j:k]"),
-    (td.basis(k, 1), "δ[i,1] -> [i:k]"),
-    (td.diag(x), "x[i]*δ[i,j] -> [i,j]"),
-    (td.constant([1.5, 2.0]), "constant([1.5, 2.0])[i] -> [i]"),
-    (td.log(td.sum(td.exp(x))), "log(sum[i](exp(x[i])))"),
-    (x > 0, "x[i] > 0 -> [i]"),
-    (td.sum(T, axis=(0, 2)), "T[j,i,k] -> [i]"),
-    (td.sum(x) - x, None),
-    (a * td.constant(1e-7), "1e-07*a"),
-    (td.sum(x * (A @ x)), "A[i,j]*x[i]*x[j]"),
-])
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [
+        (x, "x[i] -> [i]"),
+        (-x, "-x[i] -> [i]"),
+        (1 - x, "1 - x[i] -> [i]"),
+        (x - 1, "x[i] - 1 -> [i]"),
+        (3 * x / 2, "3*x[i]/2 -> [i]"),
+        (x / (2 * a), "x[i]/(2*a) -> [i]"),
+        (a * x, "a*x[i] -> [i]"),
+        (x * a * A, "a*A[i,j]*x[j] -> [i,j]"),
+        (x**5, "x[i]**5 -> [i]"),
+        (x**-2, "1/x[i]**2 -> [i]"),
+        (a ** (x + 1), None),
+        (td.sum(A), "A[i,j]"),
+        (td.sum(A) ** 2, None),
+        (td.mean(A), "A[i,j]/k**2"),
+        (td.trace(A), "A[i,i]"),
+        (td.kron(A, X), "A[i,k]*X[j,l] -> [(i,j),(k,l)]"),
+        (td.vec(X), "X[j,i] -> [(i,j)]"),
+        (x[:, None], "x[i] -> [i,()]"),
+        (A[0], "A[0,i] -> [i]"),
+        (A[:, 1], "A[i,1] -> [i]"),
+        (t[::2], "t[::2][i] -> [i]"),
+        (td.ones(k, m), "1 -> [i:k,j:m]"),
+        (td.zeros(k), "0 -> [i:k]"),
+        (td.identity(k), "δ[i,j] -> [i:k,j:k]"),
+        (td.basis(k, 1), "δ[i,1] -> [i:k]"),
+        (td.diag(x), "x[i]*δ[i,j] -> [i,j]"),
+        (td.constant([1.5, 2.0]), "constant([1.5, 2.0])[i] -> [i]"),
+        (td.log(td.sum(td.exp(x))), "log(sum[i](exp(x[i])))"),
+        (x > 0, "x[i] > 0 -> [i]"),
+        (td.sum(T, axis=(0, 2)), "T[j,i,k] -> [i]"),
+        (td.sum(x) - x, None),
+        (a * td.constant(1e-7), "1e-07*a"),
+        (td.sum(x * (A @ x)), "A[i,j]*x[i]*x[j]"),
+    ],
+)
 def test_index_texts(expression: td.Expr, text: str | None) -> None:
     found = str(expression)
     assert text is None or found == text
     reads_back(expression, found)
 
 
-@pytest.mark.parametrize(("expression", "text"), [
-    (A @ x, "A @ x"),
-    (x @ A, "Aᵀ @ x"),
-    (x @ A @ u, "xᵀ @ A @ u"),
-    (A @ (B.T @ y), "A @ Bᵀ @ y"),
-    (2 * A @ x, "2 * A @ x"),
-    (a * (A @ x), "a * (A @ x)"),
-    (2 * x, "2*x"),
-    (A * V, "A ∘ V"),
-    (A * A * V, "A**2 ∘ V"),
-    ((A + V) @ x, "(A + V) @ x"),
-    (td.outer(x, y), "x @ yᵀ"),
-    (td.diag(x) @ A, "diag(x) @ A"),
-    (td.diag(x) @ A @ td.diag(u), "A ∘ (x @ uᵀ)"),
-    (td.diagonal(A), "diag(A)"),
-    (td.trace(A @ V), "trace(V @ A)"),
-    (A + td.identity(k), "I + A"),
-    (2 * td.identity(k), "2*I(k)"),
-    (td.kron(A, X), "A ⊗ X"),
-    (td.kron(A, X) @ td.vec(td.ones(n, k)), None),
-    (td.vec(X), "vec(X)"),
-    (td.sum(A, axis=1), "A @ ones(k)"),
-    (td.sum(x), "sum(x)"),
-    (x @ x, "xᵀ @ x"),
-    ((x @ x) ** 2, None),
-    (x[1:], "x[1:]"),
-    (A[1:], "A[1:,:]"),
-    (A[:, 0], "A[:,0]"),
-    (x[0], "x[0]"),
-    (A - 1, "A - 1"),
-    (x / (u @ x), "x/(uᵀ @ x)"),
-    (td.linalg.inv(A) @ x, "inv(A) @ x"),
-    (td.zeros(k, m), "zeros(k, m)"),
-    (td.einsum("ijl,l->ij", T, td.ones(n)), None),
-    (td.khatri_rao(A, B), "khatri_rao(A, B)"),
-    (td.tensordot(T, X, 2), 'einsum("ijk,jk->i", T, X)'),
-])
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [
+        (A @ x, "A @ x"),
+        (x @ A, "Aᵀ @ x"),
+        (x @ A @ u, "xᵀ @ A @ u"),
+        (A @ (B.T @ y), "A @ Bᵀ @ y"),
+        (2 * A @ x, "2 * A @ x"),
+        (a * (A @ x), "a * (A @ x)"),
+        (2 * x, "2*x"),
+        (A * V, "A ∘ V"),
+        (A * A * V, "A**2 ∘ V"),
+        ((A + V) @ x, "(A + V) @ x"),
+        (td.outer(x, y), "x @ yᵀ"),
+        (td.diag(x) @ A, "diag(x) @ A"),
+        (td.diag(x) @ A @ td.diag(u), "A ∘ (x @ uᵀ)"),
+        (td.diagonal(A), "diag(A)"),
+        (td.trace(A @ V), "trace(V @ A)"),
+        (A + td.identity(k), "I + A"),
+        (2 * td.identity(k), "2*I(k)"),
+        (td.kron(A, X), "A ⊗ X"),
+        (td.kron(A, X) @ td.vec(td.ones(n, k)), None),
+        (td.vec(X), "vec(X)"),
+        (td.sum(A, axis=1), "A @ ones(k)"),
+        (td.sum(x), "sum(x)"),
+        (x @ x, "xᵀ @ x"),
+        ((x @ x) ** 2, None),
+        (x[1:], "x[1:]"),
+        (A[1:], "A[1:,:]"),
+        (A[:, 0], "A[:,0]"),
+        (x[0], "x[0]"),
+        (A - 1, "A - 1"),
+        (x / (u @ x), "x/(uᵀ @ x)"),
+        (td.linalg.inv(A) @ x, "inv(A) @ x"),
+        (td.zeros(k, m), "zeros(k, m)"),
+        (td.einsum("ijl,l->ij", T, td.ones(n)), None),
+        (td.khatri_rao(A, B), "khatri_rao(A, B)"),
+        (td.tensordot(T, X, 2), 'einsum("ijk,jk->i", T, X)'),
+    ],
+)
 def test_matrix_texts(expression: td.Expr, text: str | None) -> None:
     found = expression.to_string("matrix")
     assert text is None or found == text
@@ -351,35 +403,51 @@ def test_a_tensor_of_three_axes_is_an_einsum() -> None:
     reads_back(J, text, "matrix")
 
 
-@pytest.mark.parametrize(("expression", "latex"), [
-    (td.matrix("Sigma", k, k) @ td.vector("θ", k), r"\left[\Sigma_{ij} \, \theta_{j}\right]_{i}"),
-    (td.vector("x_1", k), r"\left[{x_{1}}_{i}\right]_{i}"),
-    (td.vector("alpha2", k), r"\left[{\alpha_{2}}_{i}\right]_{i}"),
-    (td.matrix("rate", k, m), r"\left[\mathrm{rate}_{ij}\right]_{i, j}"),
-    (td.linalg.norm(x), r"\left\|x\right\|"),
-    (abs(a), r"\left|a\right|"),
-    (td.sqrt(a), r"\sqrt{a}"),
-    (a / 2, r"\frac{a}{2}"),
-    (td.exp(a), r"\exp(a)"),
-    (td.sum(x * x), r"x_{i}^{2}"),
-    (td.logdet(A), r"\log\det(A)"),
-    (td.log(td.sum(td.exp(x))), r"\log\left(\sum_{i} \exp(x_{i})\right)"),
-])
+@pytest.mark.parametrize(
+    ("expression", "latex"),
+    [
+        (td.matrix("Sigma", k, k) @ td.vector("θ", k), r"\left[\Sigma_{ij} \, \theta_{j}\right]_{i}"),
+        (td.vector("x_1", k), r"\left[{x_{1}}_{i}\right]_{i}"),
+        (td.vector("alpha2", k), r"\left[{\alpha_{2}}_{i}\right]_{i}"),
+        (td.matrix("rate", k, m), r"\left[\mathrm{rate}_{ij}\right]_{i, j}"),
+        (td.linalg.norm(x), r"\left\|x\right\|"),
+        (abs(a), r"\left|a\right|"),
+        (td.sqrt(a), r"\sqrt{a}"),
+        (a / 2, r"\frac{a}{2}"),
+        (td.exp(a), r"\exp(a)"),
+        (td.sum(x * x), r"x_{i}^{2}"),
+        (td.logdet(A), r"\log\det(A)"),
+        (td.log(td.sum(td.exp(x))), r"\log\left(\sum_{i} \exp(x_{i})\right)"),
+    ],
+)
 def test_latex_of_index_texts(expression: td.Expr, latex: str) -> None:
     assert expression.to_latex() == latex
 
 
-@pytest.mark.parametrize(("expression", "latex"), [
-    (A @ x, "A x"), (A * V, r"A \circ V"), (td.kron(A, X), r"A \otimes X"), (A.T @ x, r"A^{\top} x"),
-    (td.linalg.inv(A), "A^{-1}"), (td.linalg.inv(A).T, r"A^{-\top}"), (A * A, r"A^{\circ 2}"),
-    (A**-2, r"A^{\circ -2}"),
-    (td.linalg.norm(x) ** 5 * A, r"\left\|x\right\|^{5} \, A"), (td.trace(A), r"\operatorname{tr}(A)"),
-    (td.identity(k), "I_{k}"),
-    (td.commutation(m, n), "K_{m, n}"), (td.ones(k), r"\mathbf{1}_{k}"), (td.basis(k, 1), "e_{1}"),
-    (td.sum(X, axis=0), r"X^{\top} \mathbf{1}_{m}"), (x / a, r"\frac{x}{a}"), (-(A + V) @ x, r"-(A + V) x"),
-    (td.vec(td.linalg.inv(A)), r"\operatorname{vec}\left(A^{-1}\right)"),
-    (2 * (x @ x) / 3, r"\frac{2 \, x^{\top} x}{3}"),
-])
+@pytest.mark.parametrize(
+    ("expression", "latex"),
+    [
+        (A @ x, "A x"),
+        (A * V, r"A \circ V"),
+        (td.kron(A, X), r"A \otimes X"),
+        (A.T @ x, r"A^{\top} x"),
+        (td.linalg.inv(A), "A^{-1}"),
+        (td.linalg.inv(A).T, r"A^{-\top}"),
+        (A * A, r"A^{\circ 2}"),
+        (A**-2, r"A^{\circ -2}"),
+        (td.linalg.norm(x) ** 5 * A, r"\left\|x\right\|^{5} \, A"),
+        (td.trace(A), r"\operatorname{tr}(A)"),
+        (td.identity(k), "I_{k}"),
+        (td.commutation(m, n), "K_{m, n}"),
+        (td.ones(k), r"\mathbf{1}_{k}"),
+        (td.basis(k, 1), "e_{1}"),
+        (td.sum(X, axis=0), r"X^{\top} \mathbf{1}_{m}"),
+        (x / a, r"\frac{x}{a}"),
+        (-(A + V) @ x, r"-(A + V) x"),
+        (td.vec(td.linalg.inv(A)), r"\operatorname{vec}\left(A^{-1}\right)"),
+        (2 * (x @ x) / 3, r"\frac{2 \, x^{\top} x}{3}"),
+    ],
+)
 def test_latex_of_matrix_texts(expression: td.Expr, latex: str) -> None:
     assert expression.to_latex("matrix") == latex
 

@@ -122,8 +122,7 @@ def test_slices_are_the_derivative_by_one_entry(case: Case) -> None:
         for place in np.ndindex(data[symbol.name].shape):
             entry = at_entry(text, dict(zip(letters, place, strict=True)))
             back = read(entry, case, "matrix", **{name: (size,) for name, size in units.items()})
-            unit = {name: np.eye(size)[p] for name, p, size in
-                    zip(units, place, data[symbol.name].shape, strict=True)}
+            unit = {name: np.eye(size)[p] for name, p, size in zip(units, place, data[symbol.name].shape, strict=True)}
             assert alike(value(back, {**data, **unit}), dense[(..., *place)]), text
 
 
@@ -258,11 +257,21 @@ x, A, X, C = td.vector("x", k), td.matrix("A", k, k), td.matrix("X", m, n), td.m
 T = td.tensor("T", k, m, n)
 
 
-@pytest.mark.parametrize("expression", [
-    td.jacobian_matrix(td.kron(X, C), X), td.jacobian_matrix(td.khatri_rao(X, C), X), td.jacobian_matrix(td.diag(x), x),
-    td.jacobian_matrix(td.einsum("ijk,jk->i", T, X), T), td.einsum("ijk,jk->i", T, X), td.hessian(td.sum(x**3), x),
-    td.einsum("ij,ji->i", A, A), td.einsum("ij,i,j->ji", A, x, x), td.derivative(td.sum(x**3), x, 3),
-], ids=str)
+@pytest.mark.parametrize(
+    "expression",
+    [
+        td.jacobian_matrix(td.kron(X, C), X),
+        td.jacobian_matrix(td.khatri_rao(X, C), X),
+        td.jacobian_matrix(td.diag(x), x),
+        td.jacobian_matrix(td.einsum("ijk,jk->i", T, X), T),
+        td.einsum("ijk,jk->i", T, X),
+        td.hessian(td.sum(x**3), x),
+        td.einsum("ij,ji->i", A, A),
+        td.einsum("ij,i,j->ji", A, x, x),
+        td.derivative(td.sum(x**3), x, 3),
+    ],
+    ids=str,
+)
 def test_no_matrix_form_is_an_error(expression: Any) -> None:
     """Such a term is an `einsum(...)` in the text, which parses back."""
     rng = np.random.default_rng(7)

@@ -17,8 +17,15 @@ from tensordsl.functions.convert import as_expr
 STEP = 6e-6  # about the cube root of the rounding error, which balances it against the error of the difference
 
 
-def check_derivative(F: object, x: Symbol, data: Mapping[Any, Any] | None = None, *, rtol: float = 1e-5,
-                     seed: int = 0, derivative: Expr | None = None) -> float:
+def check_derivative(
+    F: object,
+    x: Symbol,
+    data: Mapping[Any, Any] | None = None,
+    *,
+    rtol: float = 1e-5,
+    seed: int = 0,
+    derivative: Expr | None = None,
+) -> float:
     """Compare ∂F/∂x with central differences, and give the largest difference found, relative to the largest entry.
 
     The numerical derivative is (F(x + h e_k) - F(x - h e_k)) / 2h, which no rule of this library enters.
@@ -51,8 +58,9 @@ def check_derivative(F: object, x: Symbol, data: Mapping[Any, Any] | None = None
             ends.append(np.asarray(f({**others, x: moved}, **sizes), dtype=float))
         numerical[(..., *place)] = (ends[0] - ends[1]) / (2 * step)
     if found.shape != numerical.shape:
-        raise DerivativeError(f"The derivative of {brief(node)} by {x.name} has the shape {found.shape}; expected "
-                              f"{numerical.shape}.")
+        raise DerivativeError(
+            f"The derivative of {brief(node)} by {x.name} has the shape {found.shape}; expected {numerical.shape}."
+        )
     scale = max(1.0, float(np.max(np.abs(numerical), initial=0.0)))
     gap = np.abs(found - numerical)
     worst = float(np.max(gap, initial=0.0)) / scale
@@ -62,7 +70,8 @@ def check_derivative(F: object, x: Symbol, data: Mapping[Any, Any] | None = None
             f"The derivative of {brief(node)} by {x.name} differs from a central difference: at the entry "
             f"{tuple(int(i) for i in at)} it is {found[at]!s}, the difference {numerical[at]!s}, a relative gap of "
             f"{worst:.2g} where {rtol:.2g} is allowed. Near a kink or a pole no numerical derivative holds: give data "
-            "away from it, as check_derivative(F, x, {x: ...}).")
+            "away from it, as check_derivative(F, x, {x: ...})."
+        )
     return worst
 
 
@@ -71,8 +80,10 @@ def _by_symbol(node: Expr, x: Symbol, data: Mapping[Any, Any]) -> dict[Symbol, A
     symbols = node.symbols | {x}
     missing = sorted(s.name for s in symbols if s.name not in by_name)
     if missing:
-        raise UnsupportedError(f"There is no data for {', '.join(missing)}, which the check needs. Give an array for "
-                               "each symbol, or none at all.")
+        raise UnsupportedError(
+            f"There is no data for {', '.join(missing)}, which the check needs. Give an array for "
+            "each symbol, or none at all."
+        )
     return {s: np.asarray(by_name[s.name]) for s in symbols}
 
 

@@ -77,8 +77,10 @@ class CompiledFunction:
         def sparse(*values: Any) -> Any:
             found = function(*values, *fixed)
             found = [found] if len(program.outputs) == 1 else found
-            made = [to_coo(terms, cores, e.shape, sizes)  # type: ignore[arg-type]
-                    for terms, cores, e in zip(program.outputs, found, self.expressions, strict=True)]
+            made = [
+                to_coo(terms, cores, e.shape, sizes)  # type: ignore[arg-type]
+                for terms, cores, e in zip(program.outputs, found, self.expressions, strict=True)
+            ]
             return made[0] if single else tuple(made)
 
         return guarded(sparse, ())
@@ -102,8 +104,10 @@ def guarded(function: Callable[..., Any], fixed: tuple[int, ...]) -> Callable[..
         try:
             return function(*values, *fixed)
         except singular as error:
-            raise BindError(f"A matrix that is inverted or solved with is singular for this data ({error}). "
-                            "Check the data, or add a small multiple of td.identity to the matrix.") from None
+            raise BindError(
+                f"A matrix that is inverted or solved with is singular for this data ({error}). "
+                "Check the data, or add a small multiple of td.identity to the matrix."
+            ) from None
 
     return run
 
@@ -174,8 +178,9 @@ def with_children(node: Expr, children: tuple[Expr, ...]) -> Expr:
     if children == node.children:
         return node
     if isinstance(node, Contraction):
-        return contract(node.coefficient, list(zip(children, node.slots, strict=True)), node.output,
-                        dict(enumerate(node.sizes)))
+        return contract(
+            node.coefficient, list(zip(children, node.slots, strict=True)), node.output, dict(enumerate(node.sizes))
+        )
     if isinstance(node, Elementwise):
         return Elementwise(node.record, children)
     if isinstance(node, Primitive):
@@ -212,12 +217,16 @@ def compile(e: Any, output: str = "dense") -> CompiledFunction:
         raise UnsupportedError("There is nothing to compile: the tuple of expressions is empty.")
     for item in expressions:
         if output == "operator" and item.ndim != 2:
-            raise ShapeError("output='operator' takes a matrix; given was\n"
-                             f"{describe([(brief(item), item.shape, True)])}\n"
-                             "Use td.jacobian_matrix(F, x) for a derivative of higher order.")
+            raise ShapeError(
+                "output='operator' takes a matrix; given was\n"
+                f"{describe([(brief(item), item.shape, True)])}\n"
+                "Use td.jacobian_matrix(F, x) for a derivative of higher order."
+            )
         if output == "sparse" and item.ndim == 0:
-            raise ShapeError(f"output='sparse' takes an array; {brief(item)} is a scalar, shape {show_shape(())}. "
-                             "Use output='dense'.")
+            raise ShapeError(
+                f"output='sparse' takes an array; {brief(item)} is a scalar, shape {show_shape(())}. "
+                "Use output='dense'."
+            )
     return CompiledFunction(expressions, output, single)
 
 

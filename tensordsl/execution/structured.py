@@ -36,8 +36,15 @@ def to_coo(terms: Sequence[Term], cores: Sequence[Any], shape: Shape, sizes: Map
     start = 0
     for term, core, count in live:
         piece = slice(start, start + count)
-        _fill(term, core, [sizes_of(term, label, sizes) for label in term.axes], data[piece],
-              [c[piece] for c in coordinates], sizes, kind)
+        _fill(
+            term,
+            core,
+            [sizes_of(term, label, sizes) for label in term.axes],
+            data[piece],
+            [c[piece] for c in coordinates],
+            sizes,
+            kind,
+        )
         start += count
     return coo_array((data, tuple(coordinates)), shape=tuple(extents))
 
@@ -50,8 +57,9 @@ def sizes_of(term: Term, label: int, sizes: Mapping[str, int]) -> int:
     return evaluate(term.sizes[label], sizes)
 
 
-def _fill(term: Term, core: Any, extents: list[int], data: Any, coordinates: list[Any], sizes: Mapping[str, int],
-          kind: Any) -> None:
+def _fill(
+    term: Term, core: Any, extents: list[int], data: Any, coordinates: list[Any], sizes: Mapping[str, int], kind: Any
+) -> None:
     axes = term.axes
     values = np.asarray(_number(term) if core is None else core)
     order = [term.labels.index(label) for label in axes if label in term.labels]

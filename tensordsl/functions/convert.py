@@ -27,8 +27,10 @@ def as_expr(value: object) -> Expr:
         return number(value)
     if isinstance(value, AnyNumber | np.ndarray | list | tuple | np.generic):
         return constant(value)
-    raise UnsupportedError(f"{value!r} ({type(value).__name__}) cannot stand in an expression: expected an expression, "
-                           "a number, a size, or a NumPy array.")
+    raise UnsupportedError(
+        f"{value!r} ({type(value).__name__}) cannot stand in an expression: expected an expression, "
+        "a number, a size, or a NumPy array."
+    )
 
 
 def scalar(name: str) -> Symbol:
@@ -168,13 +170,15 @@ def check_position(position: AnySize, size: AnySize) -> AnySize:
         raise ShapeError(f"{position!r} is no position: a position is a whole number or a td.dim.")
     place = int(position.__index__())
     if isinstance(size, int) and not -size <= place < size:
-        raise ShapeError(f"The position {place} is out of range on an axis of size {size}: "
-                         f"positions go from {-size} to {size - 1}.")
+        raise ShapeError(
+            f"The position {place} is out of range on an axis of size {size}: positions go from {-size} to {size - 1}."
+        )
     return size + place if place < 0 else place
 
 
-def mismatch(what: str, operands: Sequence[tuple[Expr, bool]], way_out: str,
-             sizes: tuple[object, object] | None = None) -> ShapeError:
+def mismatch(
+    what: str, operands: Sequence[tuple[Expr, bool]], way_out: str, sizes: tuple[object, object] | None = None
+) -> ShapeError:
     """The error for shapes that do not fit: what was asked, each operand with its shape, a way out."""
     rows = describe((brief(node), node.shape, bad) for node, bad in operands)
     return ShapeError(f"{what}\n{rows}\n{way_out}", sizes)
@@ -188,8 +192,9 @@ def axis_numbers(axis: Any, node: Expr, what: str) -> tuple[int, ...]:
     found = []
     for place in axes:
         if not isinstance(place, int) or not -node.ndim <= place < node.ndim:
-            raise mismatch(f"{what}: there is no axis {place!r}.", [(node, True)],
-                           f"Axes go from {-node.ndim} to {node.ndim - 1}.")
+            raise mismatch(
+                f"{what}: there is no axis {place!r}.", [(node, True)], f"Axes go from {-node.ndim} to {node.ndim - 1}."
+            )
         found.append(place % node.ndim)
     if len(set(found)) < len(found):
         raise mismatch(f"{what}: an axis is named twice in {axes}.", [(node, True)], "Name each axis once.")

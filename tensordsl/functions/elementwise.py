@@ -34,8 +34,9 @@ def apply(record: ElementwiseRecord, *arguments: object) -> Expr:
             return number(_exact(int(value) if isinstance(value, bool) else value, values), shape)
     spread = [broadcast_to(node, shape) for node in nodes]
     # Along an axis where no argument varies, the function is applied once and the value repeated.
-    constant = [place for place in range(len(shape)) if shape[place] != 1
-                and all(is_repeated(node, place) for node in spread)]
+    constant = [
+        place for place in range(len(shape)) if shape[place] != 1 and all(is_repeated(node, place) for node in spread)
+    ]
     if constant:
         kept = [place for place in range(len(shape)) if place not in constant]
         inner = Elementwise(record, tuple(without_axes(node, constant) for node in spread))
@@ -49,9 +50,19 @@ def _exact(value: Any, inputs: list[Any]) -> Any:
 
 
 def function(
-    name: str, numpy: str, derivative: Callable[..., Any], *, source: str, latex: str | None = None,
-    sample: tuple[tuple[float, float], ...] = ((-2.0, 2.0),), domain: str = "all real numbers",
-    same: tuple[Any, ...] = (), ufunc: str | None = None, operations: int = 1, truth: bool = False, about: str,
+    name: str,
+    numpy: str,
+    derivative: Callable[..., Any],
+    *,
+    source: str,
+    latex: str | None = None,
+    sample: tuple[tuple[float, float], ...] = ((-2.0, 2.0),),
+    domain: str = "all real numbers",
+    same: tuple[Any, ...] = (),
+    ufunc: str | None = None,
+    operations: int = 1,
+    truth: bool = False,
+    about: str,
 ) -> Callable[..., Expr]:
     """Make a record and the function that users call."""
 
@@ -59,14 +70,26 @@ def function(
         found = derivative(value, *arguments)
         return found if isinstance(found, tuple) else (found,)
 
-    record = ElementwiseRecord(name, len(sample), numpy, rule, source, latex or rf"\operatorname{{{name}}}",
-                               sample, domain, ufunc, operations, truth)
+    record = ElementwiseRecord(
+        name,
+        len(sample),
+        numpy,
+        rule,
+        source,
+        latex or rf"\operatorname{{{name}}}",
+        sample,
+        domain,
+        ufunc,
+        operations,
+        truth,
+    )
     elementwise_records[name] = record
 
     def call(*arguments: object) -> Expr:
         if len(arguments) != record.arity:
-            raise UnsupportedError(f"{name} takes {record.arity} argument{'s' * (record.arity > 1)}, "
-                                   f"not {len(arguments)}.")
+            raise UnsupportedError(
+                f"{name} takes {record.arity} argument{'s' * (record.arity > 1)}, not {len(arguments)}."
+            )
         if any(isinstance(argument, Liftable) for argument in arguments):
             return lifted(call, *arguments)
         return apply(record, *arguments)
@@ -109,45 +132,140 @@ def half(node: Expr) -> Expr:
     return scale(Fraction(1, 2), node)
 
 
-exp: Callable[..., Expr] = function("exp", "np.exp({0})", lambda y, x: y, ufunc="np.exp", operations=10, latex=r"\exp", same=(np.exp,),
-               source="(eˣ)′ = eˣ, DLMF 4.7.1", about="The exponential: out[i] = exp(x[i]).")
-log: Callable[..., Expr] = function("log", "np.log({0})", lambda y, x: reciprocal(x), ufunc="np.log", operations=10, latex=r"\log",
-               sample=((0.5, 2.0),), domain="positive numbers", same=(np.log,),
-               source="(log x)′ = 1/x, DLMF 4.7.1", about="The natural logarithm: out[i] = log(x[i]).")
-sqrt: Callable[..., Expr] = function("sqrt", "np.sqrt({0})", lambda y, x: half(reciprocal(y)), ufunc="np.sqrt", operations=4,
-                latex=r"\sqrt", sample=((0.5, 2.0),), domain="positive numbers", same=(np.sqrt,),
-                source="(√x)′ = 1/(2√x)", about="The square root: out[i] = sqrt(x[i]).")
-sin: Callable[..., Expr] = function("sin", "np.sin({0})", lambda y, x: cos(x), ufunc="np.sin", operations=10, latex=r"\sin", same=(np.sin,),
-               source="sin′ = cos, DLMF 4.20.1", about="The sine: out[i] = sin(x[i]), x in radians.")
-cos: Callable[..., Expr] = function("cos", "np.cos({0})", lambda y, x: -sin(x), ufunc="np.cos", operations=10, latex=r"\cos", same=(np.cos,),
-               source="cos′ = −sin, DLMF 4.20.2", about="The cosine: out[i] = cos(x[i]), x in radians.")
-tanh: Callable[..., Expr] = function("tanh", "np.tanh({0})", lambda y, x: 1 - y**2, ufunc="np.tanh", operations=10, latex=r"\tanh",
-                same=(np.tanh,), source="tanh′ = 1 − tanh², DLMF 4.34.3",
-                about="The hyperbolic tangent: out[i] = tanh(x[i]).")
+exp: Callable[..., Expr] = function(
+    "exp",
+    "np.exp({0})",
+    lambda y, x: y,
+    ufunc="np.exp",
+    operations=10,
+    latex=r"\exp",
+    same=(np.exp,),
+    source="(eˣ)′ = eˣ, DLMF 4.7.1",
+    about="The exponential: out[i] = exp(x[i]).",
+)
+log: Callable[..., Expr] = function(
+    "log",
+    "np.log({0})",
+    lambda y, x: reciprocal(x),
+    ufunc="np.log",
+    operations=10,
+    latex=r"\log",
+    sample=((0.5, 2.0),),
+    domain="positive numbers",
+    same=(np.log,),
+    source="(log x)′ = 1/x, DLMF 4.7.1",
+    about="The natural logarithm: out[i] = log(x[i]).",
+)
+sqrt: Callable[..., Expr] = function(
+    "sqrt",
+    "np.sqrt({0})",
+    lambda y, x: half(reciprocal(y)),
+    ufunc="np.sqrt",
+    operations=4,
+    latex=r"\sqrt",
+    sample=((0.5, 2.0),),
+    domain="positive numbers",
+    same=(np.sqrt,),
+    source="(√x)′ = 1/(2√x)",
+    about="The square root: out[i] = sqrt(x[i]).",
+)
+sin: Callable[..., Expr] = function(
+    "sin",
+    "np.sin({0})",
+    lambda y, x: cos(x),
+    ufunc="np.sin",
+    operations=10,
+    latex=r"\sin",
+    same=(np.sin,),
+    source="sin′ = cos, DLMF 4.20.1",
+    about="The sine: out[i] = sin(x[i]), x in radians.",
+)
+cos: Callable[..., Expr] = function(
+    "cos",
+    "np.cos({0})",
+    lambda y, x: -sin(x),
+    ufunc="np.cos",
+    operations=10,
+    latex=r"\cos",
+    same=(np.cos,),
+    source="cos′ = −sin, DLMF 4.20.2",
+    about="The cosine: out[i] = cos(x[i]), x in radians.",
+)
+tanh: Callable[..., Expr] = function(
+    "tanh",
+    "np.tanh({0})",
+    lambda y, x: 1 - y**2,
+    ufunc="np.tanh",
+    operations=10,
+    latex=r"\tanh",
+    same=(np.tanh,),
+    source="tanh′ = 1 − tanh², DLMF 4.34.3",
+    about="The hyperbolic tangent: out[i] = tanh(x[i]).",
+)
 # exp(-log(1 + exp(-x))), which neither overflows nor loses small values.
-sigmoid: Callable[..., Expr] = function("sigmoid", "np.exp(-np.logaddexp(0, -{0}))", lambda y, x: y * (1 - y), operations=20,
-                   latex=r"\sigma", source="σ′ = σ(1 − σ)", about="The logistic function: out[i] = 1/(1 + exp(-x[i])).")
-abs_: Callable[..., Expr] = function("abs", "np.abs({0})", lambda y, x: sign(x), ufunc="np.abs", sample=((0.5, 2.0),), same=(np.abs,),
-                latex=r"\operatorname{abs}", source="|x|′ = sign x for x ≠ 0, and 0 is taken at 0",
-                about="The absolute value: out[i] = |x[i]|.")
-sign: Callable[..., Expr] = function("sign", "np.sign({0})", lambda y, x: (None,), ufunc="np.sign", sample=((0.5, 2.0),), same=(np.sign,),
-                source="0 for x ≠ 0, and 0 is taken at 0", about="The sign: -1, 0 or 1.")
+sigmoid: Callable[..., Expr] = function(
+    "sigmoid",
+    "np.exp(-np.logaddexp(0, -{0}))",
+    lambda y, x: y * (1 - y),
+    operations=20,
+    latex=r"\sigma",
+    source="σ′ = σ(1 − σ)",
+    about="The logistic function: out[i] = 1/(1 + exp(-x[i])).",
+)
+abs_: Callable[..., Expr] = function(
+    "abs",
+    "np.abs({0})",
+    lambda y, x: sign(x),
+    ufunc="np.abs",
+    sample=((0.5, 2.0),),
+    same=(np.abs,),
+    latex=r"\operatorname{abs}",
+    source="|x|′ = sign x for x ≠ 0, and 0 is taken at 0",
+    about="The absolute value: out[i] = |x[i]|.",
+)
+sign: Callable[..., Expr] = function(
+    "sign",
+    "np.sign({0})",
+    lambda y, x: (None,),
+    ufunc="np.sign",
+    sample=((0.5, 2.0),),
+    same=(np.sign,),
+    source="0 for x ≠ 0, and 0 is taken at 0",
+    about="The sign: -1, 0 or 1.",
+)
+
+
 def _power_rule(y: Expr, a: Expr, b: Expr) -> tuple[Expr | None, ...]:
     return multiply_all([b, power(a, b - 1)]), None if number_of(b) is not None else multiply_all([y, log(a)])
 
 
-_power: Callable[..., Expr] = function("power", "np.power({0}, {1})", _power_rule,
-                  sample=((0.5, 2.0), (-1.5, 2.5)), domain="positive bases; any base where the exponent is whole",
-                  ufunc="np.power", operations=20, latex=r"\operatorname{power}",
-                  source="d(aᵇ) = b aᵇ⁻¹ da + aᵇ log(a) db, DLMF 4.7.5", about="The power: out[i] = a[i] ** b[i].")
-
+_power: Callable[..., Expr] = function(
+    "power",
+    "np.power({0}, {1})",
+    _power_rule,
+    sample=((0.5, 2.0), (-1.5, 2.5)),
+    domain="positive bases; any base where the exponent is whole",
+    ufunc="np.power",
+    operations=20,
+    latex=r"\operatorname{power}",
+    source="d(aᵇ) = b aᵇ⁻¹ da + aᵇ log(a) db, DLMF 4.7.5",
+    about="The power: out[i] = a[i] ** b[i].",
+)
 
 
 def comparison(name: str, sign: str, latex: str, same: Any) -> Callable[..., Expr]:
     """A comparison, which is also what the Python operator means."""
-    compare = function(name, f"({{0}} {sign} {{1}})", lambda y, a, b: (None, None), latex=latex, same=(same,),
-                       sample=((0.5, 1.0), (1.5, 2.0)), truth=True, source="a comparison is constant almost everywhere",
-                       about=f"Whether a[i] {sign} b[i], entry by entry.")
+    compare = function(
+        name,
+        f"({{0}} {sign} {{1}})",
+        lambda y, a, b: (None, None),
+        latex=latex,
+        same=(same,),
+        sample=((0.5, 1.0), (1.5, 2.0)),
+        truth=True,
+        source="a comparison is constant almost everywhere",
+        about=f"Whether a[i] {sign} b[i], entry by entry.",
+    )
     operation(name)(compare)
     return compare
 
@@ -199,8 +317,11 @@ def power(base: object, exponent: object) -> Expr:
 
 def _reciprocal_of(node: Expr) -> Expr | None:
     """x where node is 1/x."""
-    if isinstance(node, Elementwise) and node.record is elementwise_records["power"] \
-            and number_of(node.children[1]) == -1:
+    if (
+        isinstance(node, Elementwise)
+        and node.record is elementwise_records["power"]
+        and number_of(node.children[1]) == -1
+    ):
         return node.children[0]
     return None
 

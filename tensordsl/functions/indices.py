@@ -75,13 +75,17 @@ class Indexed(Liftable):
         axes = [name if isinstance(name, tuple) else (name,) for name in names]
         wanted = [name for axis in axes for name in axis]
         if len(set(wanted)) < len(wanted):
-            raise ShapeError(f"The index {next(n for n in wanted if wanted.count(n) > 1)} is named twice in "
-                             f".tensor{tuple(names)}: write td.diag(...) for a diagonal, or name it once.")
+            raise ShapeError(
+                f"The index {next(n for n in wanted if wanted.count(n) > 1)} is named twice in "
+                f".tensor{tuple(names)}: write td.diag(...) for a diagonal, or name it once."
+            )
         sizes = self.sizes()
         for name in wanted:
             if name not in sizes:
-                raise ShapeError(f"The index {name} of .tensor(...) stands in no term; known are "
-                                 f"{', '.join(n.name for n in sizes) or 'none'}. Multiply by td.ones(...)[{name}].")
+                raise ShapeError(
+                    f"The index {name} of .tensor(...) stands in no term; known are "
+                    f"{', '.join(n.name for n in sizes) or 'none'}. Multiply by td.ones(...)[{name}]."
+                )
         numbers = {name: place for place, name in enumerate(dict.fromkeys([*wanted, *sizes]))}
         output = tuple(tuple(numbers[n] for n in axis) for axis in axes)
         shape = tuple(product(sizes[n] for n in axis) for axis in axes)
@@ -98,9 +102,12 @@ class Indexed(Liftable):
         for node, names in self.terms:
             for name, size in zip(names, node.shape, strict=True):
                 if found.setdefault(name, size) != size:
-                    raise ShapeError(f"The index {name} has the size {found[name]} in one place and {size} in another, "
-                                     f"as an axis of {brief(node)} of shape {show_shape(node.shape)}. "
-                                     "Use another index there.", (found[name], size))
+                    raise ShapeError(
+                        f"The index {name} has the size {found[name]} in one place and {size} in another, "
+                        f"as an axis of {brief(node)} of shape {show_shape(node.shape)}. "
+                        "Use another index there.",
+                        (found[name], size),
+                    )
         return found
 
     def whole(self) -> Term:
@@ -114,8 +121,12 @@ class Indexed(Liftable):
     def _spread(self, term: Term, names: tuple[Index, ...]) -> Expr:
         """A term broadcast to `names`."""
         sizes, numbers = self.sizes(), {name: place for place, name in enumerate(names)}
-        return contract(1, [(term.node, singles(numbers[n] for n in term.names))], singles(range(len(names))),
-                        {numbers[n]: sizes[n] for n in names})
+        return contract(
+            1,
+            [(term.node, singles(numbers[n] for n in term.names))],
+            singles(range(len(names))),
+            {numbers[n]: sizes[n] for n in names},
+        )
 
     def sum_over(self, over: Any) -> Indexed:
         """The sum over some indices of all terms together, where it must be written: inside a function."""
@@ -123,8 +134,10 @@ class Indexed(Liftable):
         sizes = self.sizes()
         for name in gone:
             if name not in sizes:
-                raise ShapeError(f"The index {name} of a sum stands in no term of it; known are "
-                                 f"{', '.join(n.name for n in sizes) or 'none'}.")
+                raise ShapeError(
+                    f"The index {name} of a sum stands in no term of it; known are "
+                    f"{', '.join(n.name for n in sizes) or 'none'}."
+                )
         numbers = {name: place for place, name in enumerate(sizes)}
         summed = []
         for node, own in self.terms:
@@ -145,8 +158,12 @@ class Indexed(Liftable):
         parts = [self.whole(), as_indexed(other).whole()]
         sizes = Indexed(parts).sizes()
         numbers = {name: place for place, name in enumerate(sizes)}
-        node = contract(1, [(part.node, singles(numbers[n] for n in part.names)) for part in parts],
-                        singles(numbers.values()), {numbers[n]: size for n, size in sizes.items()})
+        node = contract(
+            1,
+            [(part.node, singles(numbers[n] for n in part.names)) for part in parts],
+            singles(numbers.values()),
+            {numbers[n]: size for n, size in sizes.items()},
+        )
         return Indexed([Term(node, tuple(sizes))])
 
     __rmul__ = __mul__
@@ -194,8 +211,10 @@ def as_indexed(value: Any) -> Indexed:
         return value
     node = as_expr(value)
     if node.ndim:
-        raise UnsupportedError(f"{brief(node)} of shape {show_shape(node.shape)} stands without indices beside an indexed "
-                               "term: write an index for each axis, as in A[i, j].")
+        raise UnsupportedError(
+            f"{brief(node)} of shape {show_shape(node.shape)} stands without indices beside an indexed "
+            "term: write an index for each axis, as in A[i, j]."
+        )
     return Indexed([Term(node, ())])
 
 
@@ -208,8 +227,10 @@ def is_indices(keys: Sequence[Any]) -> bool:
 def indexed(node: Expr, keys: Sequence[Any]) -> Indexed:
     """`A[i, 0]`, `A[i, i]`, `v[(j, i)]`: one key for each axis, an index, a position, or a group of indices."""
     if len(keys) != node.ndim:
-        raise ShapeError(f"{brief(node)} of shape {show_shape(node.shape)} takes {node.ndim} indices, not "
-                         f"{len(keys)}: {', '.join(map(str, keys))}.")
+        raise ShapeError(
+            f"{brief(node)} of shape {show_shape(node.shape)} takes {node.ndim} indices, not "
+            f"{len(keys)}: {', '.join(map(str, keys))}."
+        )
     names: dict[Index, int] = {}
     sizes: dict[int, AnySize] = {}
     slots: list[Group] = []
@@ -218,13 +239,17 @@ def indexed(node: Expr, keys: Sequence[Any]) -> Indexed:
         if isinstance(key, Index):
             label = names.setdefault(key, len(names) + 1000)
             if sizes.setdefault(label, size) != size:
-                raise ShapeError(f"The index {key} stands on axes of the sizes {sizes[label]} and {size} of "
-                                 f"{brief(node)}, whose shape is {show_shape(node.shape)}. Use two indices.",
-                                 (sizes[label], size))
+                raise ShapeError(
+                    f"The index {key} stands on axes of the sizes {sizes[label]} and {size} of "
+                    f"{brief(node)}, whose shape is {show_shape(node.shape)}. Use two indices.",
+                    (sizes[label], size),
+                )
             slots.append((label,))
         elif isinstance(key, slice | tuple):
-            raise UnsupportedError(f"{brief(node)}[{key!r}]: an index and a slice do not go together; "
-                                   "take the slice first, then index what it gives.")
+            raise UnsupportedError(
+                f"{brief(node)}[{key!r}]: an index and a slice do not go together; "
+                "take the slice first, then index what it gives."
+            )
         else:
             label = len(operands)
             sizes[label] = size

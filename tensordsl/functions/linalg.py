@@ -52,20 +52,49 @@ def _same(shape: Shape) -> Shape:
 
 
 inverse_record = PrimitiveRecord(
-    "inv", 1, "np.linalg.inv({0})", _same, _inverse_jacobian,
-    "∂(X⁻¹)_ij/∂X_kl = −(X⁻¹)_ik (X⁻¹)_lj, Cookbook (60)", r"\operatorname{inv}",
-    lambda *shape: 2 * shape[-1] ** 3, "invertible matrices")
+    "inv",
+    1,
+    "np.linalg.inv({0})",
+    _same,
+    _inverse_jacobian,
+    "∂(X⁻¹)_ij/∂X_kl = −(X⁻¹)_ik (X⁻¹)_lj, Cookbook (60)",
+    r"\operatorname{inv}",
+    lambda *shape: 2 * shape[-1] ** 3,
+    "invertible matrices",
+)
 det_record = PrimitiveRecord(
-    "det", 1, "np.linalg.det({0})", lambda shape: shape[:-2],
+    "det",
+    1,
+    "np.linalg.det({0})",
+    lambda shape: shape[:-2],
     lambda node, place: _gradient_by_inverse(node, node.children[0]),
-    "∂det X/∂X = det(X) X⁻ᵀ, Cookbook (49)", r"\det", lambda *shape: shape[-1] ** 3, "invertible matrices")
+    "∂det X/∂X = det(X) X⁻ᵀ, Cookbook (49)",
+    r"\det",
+    lambda *shape: shape[-1] ** 3,
+    "invertible matrices",
+)
 logdet_record = PrimitiveRecord(
-    "logdet", 1, "np.linalg.slogdet({0})[1]", lambda shape: shape[:-2],
+    "logdet",
+    1,
+    "np.linalg.slogdet({0})[1]",
+    lambda shape: shape[:-2],
     lambda node, place: _gradient_by_inverse(None, node.children[0]),
-    "∂log|det X|/∂X = X⁻ᵀ, Cookbook (57)", r"\log\det", lambda *shape: shape[-1] ** 3, "invertible matrices")
+    "∂log|det X|/∂X = X⁻ᵀ, Cookbook (57)",
+    r"\log\det",
+    lambda *shape: shape[-1] ** 3,
+    "invertible matrices",
+)
 norm_record = PrimitiveRecord(
-    "norm", 1, "np.linalg.norm({0}.reshape(-1))", lambda shape: (), _norm_jacobian,
-    "∂‖x‖/∂x = x/‖x‖, Cookbook (129)", r"\operatorname{norm}", lambda *shape: 2, "all but zero")
+    "norm",
+    1,
+    "np.linalg.norm({0}.reshape(-1))",
+    lambda shape: (),
+    _norm_jacobian,
+    "∂‖x‖/∂x = x/‖x‖, Cookbook (129)",
+    r"\operatorname{norm}",
+    lambda *shape: 2,
+    "all but zero",
+)
 
 for _record in (inverse_record, det_record, logdet_record, norm_record):
     primitive_records[_record.name] = _record
@@ -74,9 +103,12 @@ for _record in (inverse_record, det_record, logdet_record, norm_record):
 def _square(what: str, a: object) -> Expr:
     node = as_expr(a)
     if node.ndim < 2 or node.shape[-1] != node.shape[-2]:
-        raise mismatch(f"{what} takes a square matrix, or a stack of them.", [(node, True)],
-                       "The last two axes must have one size.",
-                       (node.shape[-2], node.shape[-1]) if node.ndim > 1 else None)
+        raise mismatch(
+            f"{what} takes a square matrix, or a stack of them.",
+            [(node, True)],
+            "The last two axes must have one size.",
+            (node.shape[-2], node.shape[-1]) if node.ndim > 1 else None,
+        )
     return node
 
 
@@ -134,9 +166,12 @@ def solve(a: object, b: object) -> Expr:
     """
     matrix, right = _square("solve", a), as_expr(b)
     if right.ndim == 0 or right.shape[-1 if right.ndim == 1 else -2] != matrix.shape[-1]:
-        raise mismatch("solve takes a square matrix and a right side with as many rows.",
-                       [(matrix, False), (right, True)], "Transpose the right side with .T.",
-                       (matrix.shape[-1], right.shape[-1 if right.ndim == 1 else -2]) if right.ndim else None)
+        raise mismatch(
+            "solve takes a square matrix and a right side with as many rows.",
+            [(matrix, False), (right, True)],
+            "Transpose the right side with .T.",
+            (matrix.shape[-1], right.shape[-1 if right.ndim == 1 else -2]) if right.ndim else None,
+        )
     return inv(matrix) @ right
 
 
@@ -155,17 +190,22 @@ def norm(a: object, ord: object = None) -> Expr:
     """
     node = as_expr(a)
     if ord is not None and not (ord == 2 and node.ndim == 1) and not (ord == "fro" and node.ndim == 2):
-        raise UnsupportedError(f"linalg.norm with ord={ord!r} has no rule here; known: the Euclidean norm of a vector "
-                               "(ord=None or 2) and the Frobenius norm of a matrix (ord=None or 'fro').")
+        raise UnsupportedError(
+            f"linalg.norm with ord={ord!r} has no rule here; known: the Euclidean norm of a vector "
+            "(ord=None or 2) and the Frobenius norm of a matrix (ord=None or 'fro')."
+        )
     return Primitive(norm_record, (node,)) if node.ndim else functions["abs"](node)
 
 
 linalg = SimpleNamespace(inv=inv, det=det, solve=solve, norm=norm)
 
 _same_in_numpy: tuple[tuple[Any, Callable[..., Expr]], ...] = (
-    (np.linalg.inv, inv), (np.linalg.det, det), (np.linalg.solve, solve), (np.linalg.norm, norm))
+    (np.linalg.inv, inv),
+    (np.linalg.det, det),
+    (np.linalg.solve, solve),
+    (np.linalg.norm, norm),
+)
 for _numpy, _own in _same_in_numpy:
     array_functions[_numpy] = _own
 for _own in (inv, det, logdet, solve, norm):
     functions[_own.__name__] = _own
-

@@ -29,8 +29,12 @@ def outer(a: object, b: object) -> Expr:
     """
     left, right = as_expr(a), as_expr(b)
     rows, columns = tuple(range(left.ndim)), tuple(range(left.ndim, left.ndim + right.ndim))
-    return contract(1, [(left, singles(rows)), (right, singles(columns))], (rows, columns),
-                    dict(enumerate((*left.shape, *right.shape))))
+    return contract(
+        1,
+        [(left, singles(rows)), (right, singles(columns))],
+        (rows, columns),
+        dict(enumerate((*left.shape, *right.shape))),
+    )
 
 
 def tensor_product(a: Expr, b: Expr) -> Expr:
@@ -92,25 +96,36 @@ def tensordot(a: object, b: object, axes: Any = 2) -> Expr:
     left, right = as_expr(a), as_expr(b)
     if isinstance(axes, int):
         if not 0 <= axes <= min(left.ndim, right.ndim):
-            raise mismatch(f"tensordot over {axes} axes.", [(left, left.ndim < axes), (right, right.ndim < axes)],
-                           "Both operands must have that many axes.")
+            raise mismatch(
+                f"tensordot over {axes} axes.",
+                [(left, left.ndim < axes), (right, right.ndim < axes)],
+                "Both operands must have that many axes.",
+            )
         pairs = ([*range(left.ndim - axes, left.ndim)], [*range(axes)])
     else:
         first, second = ([v] if isinstance(v, int) else list(v) for v in axes)
         pairs = ([*axis_numbers(first, left, "tensordot")], [*axis_numbers(second, right, "tensordot")])
     if len(pairs[0]) != len(pairs[1]):
-        raise mismatch(f"tensordot pairs {len(pairs[0])} axes with {len(pairs[1])}.", [(left, False), (right, True)],
-                       "Name as many axes of one operand as of the other.")
+        raise mismatch(
+            f"tensordot pairs {len(pairs[0])} axes with {len(pairs[1])}.",
+            [(left, False), (right, True)],
+            "Name as many axes of one operand as of the other.",
+        )
     sizes = dict(enumerate((*left.shape, *right.shape)))
     labels = [*range(left.ndim, left.ndim + right.ndim)]
     for p, q in zip(*pairs, strict=True):
         if left.shape[p] != right.shape[q]:
-            raise mismatch(f"tensordot pairs axis {p} of size {left.shape[p]} with axis {q} of size {right.shape[q]}.",
-                           [(left, False), (right, True)], "Paired axes must have one size.",
-                           (left.shape[p], right.shape[q]))
+            raise mismatch(
+                f"tensordot pairs axis {p} of size {left.shape[p]} with axis {q} of size {right.shape[q]}.",
+                [(left, False), (right, True)],
+                "Paired axes must have one size.",
+                (left.shape[p], right.shape[q]),
+            )
         sizes.pop(labels[q])
         labels[q] = p
-    output = [p for p in range(left.ndim) if p not in pairs[0]] + [labels[q] for q in range(right.ndim) if q not in pairs[1]]
+    output = [p for p in range(left.ndim) if p not in pairs[0]] + [
+        labels[q] for q in range(right.ndim) if q not in pairs[1]
+    ]
     return contract(1, [(left, singles(range(left.ndim))), (right, singles(labels))], singles(output), sizes)
 
 
@@ -148,12 +163,18 @@ def khatri_rao(a: object, b: object) -> Expr:
     """
     left, right = as_expr(a), as_expr(b)
     if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[1]:
-        raise mismatch("khatri_rao takes two matrices with as many columns.",
-                       [(left, left.ndim != 2), (right, right.ndim != 2 or left.ndim == 2)],
-                       "Transpose an operand with .T, or use kron for all pairs of columns.",
-                       (left.shape[1], right.shape[1]) if left.ndim == right.ndim == 2 else None)
-    return contract(1, [(left, ((0,), (2,))), (right, ((1,), (2,)))], ((0, 1), (2,)),
-                    {0: left.shape[0], 1: right.shape[0], 2: left.shape[1]})
+        raise mismatch(
+            "khatri_rao takes two matrices with as many columns.",
+            [(left, left.ndim != 2), (right, right.ndim != 2 or left.ndim == 2)],
+            "Transpose an operand with .T, or use kron for all pairs of columns.",
+            (left.shape[1], right.shape[1]) if left.ndim == right.ndim == 2 else None,
+        )
+    return contract(
+        1,
+        [(left, ((0,), (2,))), (right, ((1,), (2,)))],
+        ((0, 1), (2,)),
+        {0: left.shape[0], 1: right.shape[0], 2: left.shape[1]},
+    )
 
 
 @public()
@@ -199,9 +220,12 @@ def unvec(v: object, shape: Sequence[AnySize]) -> Expr:
     node = as_expr(v)
     sizes = tuple(check_size(size) for size in shape)
     if node.ndim != 1 or node.shape[0] != product(sizes):
-        raise mismatch(f"unvec to shape {show_shape(sizes)} takes a vector of size {product(sizes)}.", [(node, True)],
-                       "Give a shape whose sizes multiply to the size of the vector.",
-                       (node.shape[0], product(sizes)) if node.ndim == 1 else None)
+        raise mismatch(
+            f"unvec to shape {show_shape(sizes)} takes a vector of size {product(sizes)}.",
+            [(node, True)],
+            "Give a shape whose sizes multiply to the size of the vector.",
+            (node.shape[0], product(sizes)) if node.ndim == 1 else None,
+        )
     labels = tuple(range(len(sizes)))
     return contract(1, [(node, (labels[::-1],))], singles(labels), dict(enumerate(sizes)))
 
@@ -265,8 +289,12 @@ def diagonal(a: object) -> Expr:
 
 def _need_diagonal(node: Expr, what: str) -> None:
     if node.ndim < 2 or node.shape[0] != node.shape[1]:
-        raise mismatch(f"{what} takes a square matrix, or a tensor whose first two axes have one size.", [(node, True)],
-                       "Use td.einsum to name the axes meant.", (node.shape[0], node.shape[1]) if node.ndim > 1 else None)
+        raise mismatch(
+            f"{what} takes a square matrix, or a tensor whose first two axes have one size.",
+            [(node, True)],
+            "Use td.einsum to name the axes meant.",
+            (node.shape[0], node.shape[1]) if node.ndim > 1 else None,
+        )
 
 
 @public(np.diag)
@@ -293,8 +321,8 @@ def diag(a: object) -> Expr:
 def sum_(a: object, axis: Any = None, keepdims: bool = False, over: Any = None) -> Expr:
     """The sum over `axis`, over all axes when None: out[i] = A[i,j] summed over j; `keepdims` keeps an axis of size 1.
 
-    In index notation, `over` names the indices to sum over: `td.sum(A[i, j] * x[j], over=j)`. Raises `ShapeError` for an
-    axis that is not there.
+    In index notation, `over` names the indices to sum over: `td.sum(A[i, j] * x[j], over=j)`. Raises `ShapeError` for
+    an axis that is not there.
 
     >>> import tensordsl as td
     >>> print(td.sum(td.matrix("A", 2, 3), axis=1))
@@ -310,8 +338,10 @@ def sum_(a: object, axis: Any = None, keepdims: bool = False, over: Any = None) 
 
 def _over(a: Any, over: Any) -> Any:
     if not hasattr(a, "sum_over"):
-        raise UnsupportedError("sum(..., over=...) is for index notation, as in td.sum(A[i, j] * x[j], over=j); "
-                               "use axis= for an expression without indices.")
+        raise UnsupportedError(
+            "sum(..., over=...) is for index notation, as in td.sum(A[i, j] * x[j], over=j); "
+            "use axis= for an expression without indices."
+        )
     return a.sum_over(over)
 
 
@@ -356,8 +386,10 @@ def einsum(subscripts: str, *operands: object, **sizes: AnySize) -> Expr:
     pieces = before.split(",") if before or nodes else []
     terms = [axes_of_subscripts(piece, text, where) for piece in pieces]
     if len(terms) != len(nodes):
-        raise ShapeError(f"{where} names {len(terms)} operands, but {len(nodes)} were given.\n"
-                         f"{mark(text, 0, len(before))}\nSeparate the letters of operands by commas.")
+        raise ShapeError(
+            f"{where} names {len(terms)} operands, but {len(nodes)} were given.\n"
+            f"{mark(text, 0, len(before))}\nSeparate the letters of operands by commas."
+        )
     names: dict[str, int] = {}
     known: dict[int, AnySize] = {}
 
@@ -368,18 +400,22 @@ def einsum(subscripts: str, *operands: object, **sizes: AnySize) -> Expr:
     place = 0
     for term, node, piece in zip(terms, nodes, pieces, strict=True):
         if len(term) != node.ndim:
-            raise ShapeError(f"{where}: {piece!r} names {len(term)} axes, but {brief(node)} has shape "
-                             f"{show_shape(node.shape)}.\n{mark(text, place, place + max(1, len(piece)))}\n"
-                             "Give one letter for each axis.")
+            raise ShapeError(
+                f"{where}: {piece!r} names {len(term)} axes, but {brief(node)} has shape "
+                f"{show_shape(node.shape)}.\n{mark(text, place, place + max(1, len(piece)))}\n"
+                "Give one letter for each axis."
+            )
         slots = []
         for axis, size in zip(term, node.shape, strict=True):
             group = tuple(label(letter) for letter in axis)
-            if len(group) == 1:
-                if known.setdefault(group[0], size) != size:
-                    at = place + max(0, piece.find(axis[0]))
-                    raise ShapeError(f"{where}: the letter {axis[0]!r} has the sizes {known[group[0]]} and {size}.\n"
-                                     f"{mark(text, at)}\nOne letter is one size; operands have the shapes "
-                                     f"{', '.join(show_shape(n.shape) for n in nodes)}.", (known[group[0]], size))
+            if len(group) == 1 and known.setdefault(group[0], size) != size:
+                at = place + max(0, piece.find(axis[0]))
+                raise ShapeError(
+                    f"{where}: the letter {axis[0]!r} has the sizes {known[group[0]]} and {size}.\n"
+                    f"{mark(text, at)}\nOne letter is one size; operands have the shapes "
+                    f"{', '.join(show_shape(n.shape) for n in nodes)}.",
+                    (known[group[0]], size),
+                )
             slots.append(group)
         pairs.append(Operand(node, tuple(slots)))
         place += len(piece) + 1
@@ -395,14 +431,18 @@ def einsum(subscripts: str, *operands: object, **sizes: AnySize) -> Expr:
     for axis in axes_of_subscripts(after, text, where):
         for letter in axis:
             if letter not in names or names[letter] not in known:
-                raise ShapeError(f"{where}: the size of the output letter {letter!r} is known from no operand.\n"
-                                 f"{mark(text, len(before) + 2 + max(0, after.find(letter)))}\n"
-                                 f"Name it in an operand, or give its size: einsum({subscripts!r}, ..., {letter}=3).")
+                raise ShapeError(
+                    f"{where}: the size of the output letter {letter!r} is known from no operand.\n"
+                    f"{mark(text, len(before) + 2 + max(0, after.find(letter)))}\n"
+                    f"Name it in an operand, or give its size: einsum({subscripts!r}, ..., {letter}=3)."
+                )
         output.append(tuple(names[letter] for letter in axis))
     unsized = [letter for letter, place in names.items() if place not in known]
     if unsized:
-        raise ShapeError(f"{where}: the size of {unsized[0]!r} cannot be told.\n{mark(text, text.find(unsized[0]))}\n"
-                         f"Give it by name: einsum({subscripts!r}, ..., {unsized[0]}=3).")
+        raise ShapeError(
+            f"{where}: the size of {unsized[0]!r} cannot be told.\n{mark(text, text.find(unsized[0]))}\n"
+            f"Give it by name: einsum({subscripts!r}, ..., {unsized[0]}=3)."
+        )
     return contract(1, pairs, tuple(output), {names[letter]: known[names[letter]] for letter in names})
 
 
@@ -422,15 +462,18 @@ def axes_of_subscripts(term: str, text: str = "", where: str = "einsum") -> list
             else:
                 axes.append(character)
         else:
-            raise ShapeError(f"{where}: {character!r} is no letter.\n{mark(text, max(0, text.find(character)))}\n"
-                             "Subscripts are letters, commas, one arrow, and parentheses around grouped letters.")
+            raise ShapeError(
+                f"{where}: {character!r} is no letter.\n{mark(text, max(0, text.find(character)))}\n"
+                "Subscripts are letters, commas, one arrow, and parentheses around grouped letters."
+            )
     if inside:
         raise ShapeError(f"{where}: a parenthesis is not closed.\n{mark(text, text.rfind('('))}\nClose it with ')'.")
     return axes
 
 
-def _solve_groups(pairs: Sequence[Operand], known: dict[int, AnySize], where: str, text: str,
-                  names: dict[str, int]) -> None:
+def _solve_groups(
+    pairs: Sequence[Operand], known: dict[int, AnySize], where: str, text: str, names: dict[str, int]
+) -> None:
     """Sizes of letters in groups: all but one must be known, and divide the axis."""
     from_labels = {label: letter for letter, label in names.items()}
     for node, slots in pairs:
@@ -440,11 +483,15 @@ def _solve_groups(pairs: Sequence[Operand], known: dict[int, AnySize], where: st
             missing = [label for label in group if label not in known]
             if len(missing) > 1:
                 letters = ", ".join(from_labels[label] for label in missing)
-                raise ShapeError(f"{where}: the sizes of {letters} cannot both be told from an axis of size {size}.\n"
-                                 f"{mark(text, max(0, text.find('(')))}\nGive one by name, as in einsum(..., i=3).")
+                raise ShapeError(
+                    f"{where}: the sizes of {letters} cannot both be told from an axis of size {size}.\n"
+                    f"{mark(text, max(0, text.find('(')))}\nGive one by name, as in einsum(..., i=3)."
+                )
             rest = divide(size, product(known[label] for label in group if label in known))
             if rest is None or (not missing and rest != 1):
-                raise ShapeError(f"{where}: the letters {''.join(from_labels[la] for la in group)} do not fill an axis of "
-                                 f"size {size}.\n{mark(text, max(0, text.find('(')))}\nTheir sizes must multiply to it.")
+                raise ShapeError(
+                    f"{where}: the letters {''.join(from_labels[la] for la in group)} do not fill an axis of "
+                    f"size {size}.\n{mark(text, max(0, text.find('(')))}\nTheir sizes must multiply to it."
+                )
             if missing:
                 known[missing[0]] = rest

@@ -28,9 +28,11 @@ def broadcast_shape(operands: Sequence[Expr], what: str) -> Shape:
             if shape[offset + place] != 1:
                 raise mismatch(
                     f"{what}: the sizes {shape[offset + place]} and {size} on axis {place - operand.ndim} "
-                    "do not go together.", [(o, o is operand) for o in operands],
+                    "do not go together.",
+                    [(o, o is operand) for o in operands],
                     "Sizes must be equal, or one of them 1; add an axis with x[:, None] or transpose one operand.",
-                    (shape[offset + place], size))
+                    (shape[offset + place], size),
+                )
             shape[offset + place] = size
     return tuple(shape)
 
@@ -38,8 +40,9 @@ def broadcast_shape(operands: Sequence[Expr], what: str) -> Shape:
 def aligned(node: Expr, shape: Shape) -> Groups:
     """The slots of `node` where it is broadcast to `shape`, labelled 0, 1, ...; an axis of size one has no label."""
     offset = len(shape) - node.ndim
-    return tuple(() if size == 1 and shape[offset + place] != 1 else (offset + place,)
-                 for place, size in enumerate(node.shape))
+    return tuple(
+        () if size == 1 and shape[offset + place] != 1 else (offset + place,) for place, size in enumerate(node.shape)
+    )
 
 
 def broadcast_to(node: Expr, shape: Shape) -> Expr:
@@ -121,8 +124,12 @@ def multiply(a: object, b: object) -> Expr:
 
 def multiply_all(operands: Sequence[Expr], what: str = "Cannot multiply entry by entry") -> Expr:
     shape = broadcast_shape(operands, what)
-    return contract(1, [(operand, aligned(operand, shape)) for operand in operands],
-                    singles(range(len(shape))), dict(enumerate(shape)))
+    return contract(
+        1,
+        [(operand, aligned(operand, shape)) for operand in operands],
+        singles(range(len(shape))),
+        dict(enumerate(shape)),
+    )
 
 
 @public()
@@ -154,30 +161,42 @@ def matmul(a: object, b: object) -> Expr:
     """
     left, right = as_expr(a), as_expr(b)
     if left.ndim == 0 or right.ndim == 0:
-        raise mismatch("The matrix product @ does not take scalars.", [(left, left.ndim == 0), (right, right.ndim == 0)],
-                       "Multiply by a scalar with *.")
+        raise mismatch(
+            "The matrix product @ does not take scalars.",
+            [(left, left.ndim == 0), (right, right.ndim == 0)],
+            "Multiply by a scalar with *.",
+        )
     inner_right = right.shape[-2] if right.ndim > 1 else right.shape[0]
     if left.shape[-1] != inner_right:
         raise mismatch(
             f"Cannot take the matrix product: the columns on the left ({left.shape[-1]}) must be as many as the rows "
-            f"on the right ({inner_right}).", [(left, False), (right, True)],
-            "Transpose one operand with .T, or multiply entry by entry with *.", (left.shape[-1], inner_right))
+            f"on the right ({inner_right}).",
+            [(left, False), (right, True)],
+            "Transpose one operand with .T, or multiply entry by entry with *.",
+            (left.shape[-1], inner_right),
+        )
     batch_left, batch_right = left.shape[:-2], right.shape[:-2]
     batch = len(max(batch_left, batch_right, key=len))
     stacked: list[AnySize] = [1] * batch
     for shape in (batch_left, batch_right):
         for place, size in enumerate(shape, batch - len(shape)):
             if size != 1 and stacked[place] not in (1, size):
-                raise mismatch("Cannot take the matrix product: the stacking axes do not go together.",
-                               [(left, False), (right, True)], "Sizes must be equal, or one of them 1.",
-                               (stacked[place], size))
+                raise mismatch(
+                    "Cannot take the matrix product: the stacking axes do not go together.",
+                    [(left, False), (right, True)],
+                    "Sizes must be equal, or one of them 1.",
+                    (stacked[place], size),
+                )
             stacked[place] = size if size != 1 else stacked[place]
     row, inner, column = batch, batch + 1, batch + 2
     sizes = dict(enumerate(stacked))
     sizes[inner] = inner_right
 
     def slots(shape: Shape, ends: Groups) -> Groups:
-        return (*(() if size == 1 and stacked[p] != 1 else (p,) for p, size in enumerate(shape, batch - len(shape))), *ends)
+        return (
+            *(() if size == 1 and stacked[p] != 1 else (p,) for p, size in enumerate(shape, batch - len(shape))),
+            *ends,
+        )
 
     output: Groups = singles(range(batch))
     if left.ndim > 1:
@@ -199,7 +218,9 @@ def getitem(node: Expr, key: object) -> Any:
         return operations["indexed"](node, keys)
     used = sum(1 for k in keys if k is not None and k is not Ellipsis)
     if used > node.ndim:
-        raise mismatch(f"Too many indices: {used} for {node.ndim} axes.", [(node, True)], "Give one index for each axis.")
+        raise mismatch(
+            f"Too many indices: {used} for {node.ndim} axes.", [(node, True)], "Give one index for each axis."
+        )
     if sum(1 for k in keys if k is Ellipsis) > 1:
         raise mismatch("An index has one `...` at the most.", [(node, True)], "Write `:` for the other axes.")
     if Ellipsis not in [k for k in keys if not isinstance(k, Expr)]:
@@ -234,8 +255,10 @@ def getitem(node: Expr, key: object) -> Any:
         elif isinstance(k, Size) or (hasattr(k, "__index__") and not isinstance(k, bool | np.ndarray)):
             operands.append((Select(size, check_position(k, size)), ((label,),)))  # type: ignore[arg-type]
         else:
-            raise UnsupportedError(f"{brief(node)} of shape {show_shape(node.shape)} cannot be indexed by {k!r}: expected "
-                                   "a whole number, a slice, `...`, None, or an index from td.indices.")
+            raise UnsupportedError(
+                f"{brief(node)} of shape {show_shape(node.shape)} cannot be indexed by {k!r}: expected "
+                "a whole number, a slice, `...`, None, or an index from td.indices."
+            )
     operands.append((node, tuple(slots)))
     return contract(1, operands, tuple(output), sizes)
 
@@ -262,8 +285,10 @@ def _slice(key: slice, size: AnySize, node: Expr) -> tuple[AnySize, int, AnySize
         span = start - stop
     if abs(step) != 1:
         if not isinstance(span, int):
-            raise UnsupportedError(f"A slice of {brief(node)} with step {step} needs a length that is known, but the "
-                                   f"length of the axis is {size}. Declare the axis with a number.")
+            raise UnsupportedError(
+                f"A slice of {brief(node)} with step {step} needs a length that is known, but the "
+                f"length of the axis is {size}. Declare the axis with a number."
+            )
         span = -(-span // abs(step))
     if isinstance(span, int) and span < 0:
         span = 0

@@ -50,8 +50,10 @@ def build(tree: t.Tree, symbols: Mapping[str, Expr], dialect: str = "numpy", inf
             continue
         left = sorted(unsolved(result)) if builder.count else []
         if left and not infer:
-            raise ShapeError("The text does not say every size: write I(k) for the identity of size k, K(m, n) for a "
-                             "commutation matrix, [i:k] after the arrow for an index of size k.")
+            raise ShapeError(
+                "The text does not say every size: write I(k) for the identity of size k, K(m, n) for a "
+                "commutation matrix, [i:k] after the arrow for an index of size k."
+            )
         if left:
             taken = {d.name for d in result.dims}
             fresh = (n for n in ("k", "m", "n", "p", "q", *(f"k{c}" for c in range(1, 1000))) if n not in taken)
@@ -166,8 +168,10 @@ class Builder:
             self.symbols[name] = symbol(name, *(self.unknown() for _ in range(rank)))
             return self.symbols[name]
         have = ", ".join(f"{s}={show_shape(e.shape)}" for s, e in self.symbols.items()) or "none"
-        raise ParseError(f"The name {name!r} is not known; known symbols are {have}. "
-                         f"Give its shape, as in td.parse(text, {name}=(k,)).")
+        raise ParseError(
+            f"The name {name!r} is not known; known symbols are {have}. "
+            f"Give its shape, as in td.parse(text, {name}=(k,))."
+        )
 
     def special(self, name: str) -> Any:
         return None
@@ -186,11 +190,16 @@ class Builder:
             return self.entrywise("divide", a, b)
         if isinstance(a, Indexed) or isinstance(b, Indexed):
             if operator not in ("*", "∘"):
-                raise ParseError(f"The product {operator} does not go with index notation: write * and name the "
-                                 "indices.")
+                raise ParseError(
+                    f"The product {operator} does not go with index notation: write * and name the indices."
+                )
             return as_indexed(a) * as_indexed(b)
         products: Mapping[str, Callable[[Any, Any], Any]] = {
-            "*": operators.multiply, "∘": operators.multiply, "@": operators.matmul, "⊗": m.kron}
+            "*": operators.multiply,
+            "∘": operators.multiply,
+            "@": operators.matmul,
+            "⊗": m.kron,
+        }
         return products[operator](a, b)
 
     def number(self, tree: t.Tree) -> AnySize:
@@ -259,8 +268,9 @@ class Builder:
                 vector, shape = arguments
                 return self.unvec(self.operand(vector), tuple(self.number(s) for s in self.entries(shape)))
             if name == "constant":
-                return constant(self.items(arguments[0]).array if isinstance(arguments[0], t.Items)
-                                else self.value(arguments[0]))
+                return constant(
+                    self.items(arguments[0]).array if isinstance(arguments[0], t.Items) else self.value(arguments[0])
+                )
             extra = {key: self.option(key, value) for key, value in options.items()}
             if name in ("transpose", "swapaxes", "sum", "mean", "tensordot") and len(arguments) > 1:
                 count = 2 if name == "tensordot" else 1
@@ -303,10 +313,12 @@ class Builder:
         if not arguments or not isinstance(arguments[0], t.Text):
             raise ParseError('einsum begins with its subscripts, as in einsum("ij,j->i", A, x).')
         subscripts = arguments[0].value
-        operands = [self.einsum_operand(tree, term) for tree, term in
-                    zip(arguments[1:], subscripts.partition("->")[0].split(","), strict=False)]
+        operands = [
+            self.einsum_operand(tree, term)
+            for tree, term in zip(arguments[1:], subscripts.partition("->")[0].split(","), strict=False)
+        ]
         if len(operands) < len(arguments) - 1:
-            operands += [self.operand(tree) for tree in arguments[1 + len(operands):]]
+            operands += [self.operand(tree) for tree in arguments[1 + len(operands) :]]
         return m.einsum(subscripts, *operands, **{name: self.number(size) for name, size in options.items()})
 
     def einsum_operand(self, tree: t.Tree, term: str) -> Any:
@@ -379,8 +391,9 @@ class Builder:
         for added, term in key.terms if isinstance(key, t.Sum) else ((1, key),):
             sign, size = (-added, term.operand) if isinstance(term, t.Negative) else (added, term)
             factors = size.factors if isinstance(size, t.Product) and size.operator == "*" else (size,)
-            names = [f.name for f in factors if isinstance(f, t.Name) and
-                     (f.name in self.indices or f.name not in self.dims)]
+            names = [
+                f.name for f in factors if isinstance(f, t.Name) and (f.name in self.indices or f.name not in self.dims)
+            ]
             if names and index is None:
                 index, step = Index(names[0]), sign
                 for factor in factors:

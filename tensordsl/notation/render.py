@@ -15,9 +15,40 @@ COMPARISON, SUM, PRODUCT, NEGATIVE, POWER, POSTFIX, ATOM = range(1, 8)
 
 SPACED = {"@", "∘", "⊗"}
 NAMES = (
-    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
-    "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi",
-    "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega",
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "pi",
+    "rho",
+    "sigma",
+    "tau",
+    "upsilon",
+    "phi",
+    "chi",
+    "psi",
+    "omega",
+    "Gamma",
+    "Delta",
+    "Theta",
+    "Lambda",
+    "Xi",
+    "Pi",
+    "Sigma",
+    "Upsilon",
+    "Phi",
+    "Psi",
+    "Omega",
 )
 GREEK = frozenset(NAMES)
 GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", NAMES, strict=True))
@@ -133,21 +164,29 @@ class Plain(Renderer):
         return self.at(key, 0)
 
     def axis(self, axis: t.Axis) -> str:
-        parts = [name if size is None else f"{name}:{self.at(size, 0)}"
-                 for name, size in zip(axis.indices, axis.sizes, strict=True)]
+        parts = [
+            name if size is None else f"{name}:{self.at(size, 0)}"
+            for name, size in zip(axis.indices, axis.sizes, strict=True)
+        ]
         return f"({','.join(parts)})" if axis.grouped else ",".join(parts)
 
 
 def _has_matrix_product(tree: t.Tree) -> bool:
     """Whether a product of matrices shows outside of calls and subscripts."""
     return (isinstance(tree, t.Product) and tree.operator in SPACED) or (
-        not isinstance(tree, t.Call | t.Subscript) and any(_has_matrix_product(child) for child in t.children(tree)))
+        not isinstance(tree, t.Call | t.Subscript) and any(_has_matrix_product(child) for child in t.children(tree))
+    )
 
 
 class Latex(Renderer):
     OPERATORS: ClassVar = {"*": r" \, ", "@": " ", "∘": r" \circ ", "⊗": r" \otimes ", "/": " / "}
-    CALLS: ClassVar = {"vec": r"\operatorname{vec}", "diag": r"\operatorname{diag}", "trace": r"\operatorname{tr}",
-             "tr": r"\operatorname{tr}", "sum": r"\operatorname{sum}"}
+    CALLS: ClassVar = {
+        "vec": r"\operatorname{vec}",
+        "diag": r"\operatorname{diag}",
+        "trace": r"\operatorname{tr}",
+        "tr": r"\operatorname{tr}",
+        "sum": r"\operatorname{sum}",
+    }
 
     def parentheses(self, text: str) -> str:
         tall = any(mark in text for mark in (r"\frac", r"\sum", r"\left", "^", r"\sqrt"))
@@ -232,8 +271,12 @@ class Latex(Renderer):
             text = rf"{mantissa} \cdot 10^{{{int(exponent)}}}"
         return text, ATOM if value >= 0 else NEGATIVE  # type: ignore[operator]
 
-    def call(self, function: str, arguments: tuple[t.Tree, ...], options: tuple[tuple[str, t.Tree], ...],
-             ) -> tuple[str, int]:
+    def call(
+        self,
+        function: str,
+        arguments: tuple[t.Tree, ...],
+        options: tuple[tuple[str, t.Tree], ...],
+    ) -> tuple[str, int]:
         if function == "inv":
             return rf"{self.at(arguments[0], ATOM)}^{{-1}}", POSTFIX
         shown = [self.at(argument, 0) for argument in arguments]

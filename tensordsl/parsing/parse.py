@@ -77,37 +77,51 @@ def parse_tree(text: str) -> t.Tree:
     if not text.strip():
         raise ParseError("The text is empty: expected an expression, such as 'A * outer(x, x)'.")
     if len(text) > LONGEST:
-        raise ParseError(f"The text has {len(text)} characters; {LONGEST} are read at the most. Split the expression, "
-                         "and combine the parts in Python.")
+        raise ParseError(
+            f"The text has {len(text)} characters; {LONGEST} are read at the most. Split the expression, "
+            "and combine the parts in Python."
+        )
     level = 0
     for place, character in enumerate(text):
         level += (character in "([") - (character in ")]")
         if level > DEEPEST:
-            raise ParseError(f"The text is nested deeper than {DEEPEST} levels here:\n{mark(text, place)}\n"
-                             "Give the inner parts names, and combine them in Python.")
+            raise ParseError(
+                f"The text is nested deeper than {DEEPEST} levels here:\n{mark(text, place)}\n"
+                "Give the inner parts names, and combine them in Python."
+            )
     import lark
 
     try:
         parsed = _parser().parse(text)
     except lark.exceptions.UnexpectedEOF:
-        raise ParseError(f"The text ends too early:\n{mark(text, len(text))}\n"
-                         "Something is missing here, such as a closing bracket or an operand.") from None
+        raise ParseError(
+            f"The text ends too early:\n{mark(text, len(text))}\n"
+            "Something is missing here, such as a closing bracket or an operand."
+        ) from None
     except lark.exceptions.UnexpectedToken as error:
         if error.token.type == "$END":
-            raise ParseError(f"The text ends too early:\n{mark(text, len(text))}\n"
-                             "Something is missing here, such as a closing bracket or an operand.") from None
+            raise ParseError(
+                f"The text ends too early:\n{mark(text, len(text))}\n"
+                "Something is missing here, such as a closing bracket or an operand."
+            ) from None
         start = error.token.start_pos or 0
-        raise ParseError(f"The text cannot be read here:\n{mark(text, start, start + len(error.token))}\n"
-                         "Expected is an operator, an operand or a closing bracket; write products with * or "
-                         "@.") from None
+        raise ParseError(
+            f"The text cannot be read here:\n{mark(text, start, start + len(error.token))}\n"
+            "Expected is an operator, an operand or a closing bracket; write products with * or "
+            "@."
+        ) from None
     except lark.exceptions.UnexpectedCharacters as error:
-        raise ParseError(f"The text cannot be read here:\n{mark(text, error.pos_in_stream or 0)}\n"
-                         "An expression is made of names, numbers, + - * / ** @ ∘ ⊗ ᵀ, brackets and known functions; "
-                         "attributes other than .T do not exist in it.") from None
+        raise ParseError(
+            f"The text cannot be read here:\n{mark(text, error.pos_in_stream or 0)}\n"
+            "An expression is made of names, numbers, + - * / ** @ ∘ ⊗ ᵀ, brackets and known functions; "
+            "attributes other than .T do not exist in it."
+        ) from None
     tree = _Convert().convert(parsed)
     if t.depth(tree, DEEPEST * 4) > DEEPEST * 4:
-        raise ParseError(f"The text is nested deeper than {DEEPEST * 4} operations. Give the inner parts names, and "
-                         "combine them in Python.")
+        raise ParseError(
+            f"The text is nested deeper than {DEEPEST * 4} operations. Give the inner parts names, and "
+            "combine them in Python."
+        )
     return tree
 
 
@@ -229,5 +243,3 @@ class _Convert:
 
     def make_list(self, items: list[Any]) -> Any:
         return t.Items(tuple(item for item in items if item is not None))
-
-

@@ -68,8 +68,14 @@ def cases(node: Expr) -> list[Case]:
         parts = as_operands(term)
         alike = printer.fits(parts, axes) and len(flat(parts[2])) == len(names)
         opened = contract(1, [(term, groups)], singles(range(len(names))), live)
-        whole.append((opened, normal(flat(as_operands(opened)[2])) if alike and len(
-            flat(as_operands(opened)[2])) == len(names) else tuple(range(len(names)))))
+        whole.append(
+            (
+                opened,
+                normal(flat(as_operands(opened)[2]))
+                if alike and len(flat(as_operands(opened)[2])) == len(names)
+                else tuple(range(len(names))),
+            )
+        )
     found = {partition for _, partition in whole}
     waiting = list(found)
     while waiting:
@@ -93,17 +99,25 @@ def regions(axes: Sequence[tuple[str, ...]]) -> Groups:
     return tuple(found)
 
 
-def case(partition: Partition, whole: Sequence[tuple[Expr, Partition]], ordered: Sequence[Partition],
-         names: Sequence[str], sizes: dict[int, AnySize], printer: IndexPrinter) -> Case:
+def case(
+    partition: Partition,
+    whole: Sequence[tuple[Expr, Partition]],
+    ordered: Sequence[Partition],
+    names: Sequence[str],
+    sizes: dict[int, AnySize],
+    printer: IndexPrinter,
+) -> Case:
     heads = sorted(set(partition))
     live = {head: sizes[head] for head in heads}
-    restricted = [contract(1, [(term, singles(partition))], singles(heads), live)
-                  for term, own in whole if finer(own, partition)]
+    restricted = [
+        contract(1, [(term, singles(partition))], singles(heads), live) for term, own in whole if finer(own, partition)
+    ]
     value = add_terms(restricted, tuple(live.values()))
     axes = [(names[head],) for head in heads]
     tree = printer.body(value, axes, frozenset(names), inside=True)  # no arrow says what is summed
-    equal = tuple(tuple(names[p] for p, h in enumerate(partition) if h == head) for head in heads
-                  if partition.count(head) > 1)
+    equal = tuple(
+        tuple(names[p] for p, h in enumerate(partition) if h == head) for head in heads if partition.count(head) > 1
+    )
     above = [other for other in ordered if other != partition and finer(partition, other)]
     least = [one for one in above if not any(other != one and finer(other, one) for other in above)]
     different = tuple(tuple((names[h], names[other[h]]) for h in heads if other[h] != h) for other in least)
@@ -112,8 +126,11 @@ def case(partition: Partition, whole: Sequence[tuple[Expr, Partition]], ordered:
 
 def condition(found: Case, style: str) -> str:
     """`i = k ≠ j`."""
-    tokens = {"unicode": (" = ", " ≠ ", " and ", "not "), "ascii": (" = ", " != ", " and ", "not "),
-              "latex": (" = ", r" \neq ", r" \text{ and } ", r"\text{not }")}[style]
+    tokens = {
+        "unicode": (" = ", " ≠ ", " and ", "not "),
+        "ascii": (" = ", " != ", " and ", "not "),
+        "latex": (" = ", r" \neq ", r" \text{ and } ", r"\text{not }"),
+    }[style]
     equals, differs, both, negation = tokens
     if len(found.equal) == 1 and len(found.different) == 1 and len(found.different[0]) == 1:
         (block,), ((a, b),) = found.equal, found.different[0]
@@ -144,9 +161,12 @@ def cases_text(node: Expr, style: str) -> str:
     if not open_case:
         rows.append(("0", ""))
     if style == "latex":
-        lines = [rf"{value} & \text{{where }} {words} \\" if words else rf"{value} & \text{{otherwise}}"
-                 for value, words in rows]
+        lines = [
+            rf"{value} & \text{{where }} {words} \\" if words else rf"{value} & \text{{otherwise}}"
+            for value, words in rows
+        ]
         return "\\begin{cases}\n" + "\n".join(lines) + "\n\\end{cases}"
     width = max(len(value) for value, _ in rows)
-    return "\n".join(f"{value:<{width}}  where {words}" if words else f"{value:<{width}}  otherwise"
-                     for value, words in rows)
+    return "\n".join(
+        f"{value:<{width}}  where {words}" if words else f"{value:<{width}}  otherwise" for value, words in rows
+    )

@@ -17,8 +17,10 @@ def to_dot(e: Expr) -> str:
     for node, name in names.items():
         lines.append(f'    {name} [label="{title(node)}\\n{show_shape(node.shape)}"];')
         labels = [text(slots) for slots in node.slots] if isinstance(node, Contraction) else [""] * len(node.children)
-        lines += [f'    {names[child]} -> {name} [label="{label}"];'
-                  for child, label in zip(node.children, labels, strict=True)]
+        lines += [
+            f'    {names[child]} -> {name} [label="{label}"];'
+            for child, label in zip(node.children, labels, strict=True)
+        ]
     return "\n".join([*lines, "}"]) + "\n"
 
 

@@ -17,8 +17,9 @@ from tensordsl.notation.build import build
 from tensordsl.notation.render import render
 from tensordsl.printing.cases import cases_text
 from tensordsl.printing.index import index_tree
-from tensordsl.printing.matrix import chain, matrix_tree
+from tensordsl.printing.matrix import matrix_tree
 from tensordsl.printing.names import index_names
+from tensordsl.printing.pieces import chain
 from tensordsl.program.plan import plan
 
 LATEX_TEXT = {"_": r"\_", "&": r"\&", "#": r"\#", "%": r"\%", "─": "-"}
@@ -42,9 +43,11 @@ def to_latex(e: Expr, form: str = "index", kept: int | None = None) -> str:
 def show(e: Expr, form: str, style: str, kept: int | None = None) -> str:
     """The expression in a form and a style; `UnsupportedError` for one too deep or too long to be read as a text."""
     if form != "einsum" and (e.depth > DEEPEST or e.extent > LONGEST):
-        raise UnsupportedError(f"The expression is {e.depth} operations deep, and its text would name {e.extent} of them: "
-                               f"texts go to a depth of {DEEPEST} and to {LONGEST} operations. Print its parts, or the "
-                               "program that computes it with to_string('einsum') or to_python().")
+        raise UnsupportedError(
+            f"The expression is {e.depth} operations deep, and its text would name {e.extent} of them: "
+            f"texts go to a depth of {DEEPEST} and to {LONGEST} operations. Print its parts, or the "
+            "program that computes it with to_string('einsum') or to_python()."
+        )
     if form == "index":
         return render(index_tree(e), style)
     if form == "cases":
@@ -100,8 +103,11 @@ def sliced(e: Expr, kept: int | None) -> tuple[Expr, dict[str, AnySize]]:
 def einsum_text(e: Expr, style: str) -> str:
     text = str(plan(e))
     if style == "latex":
-        lines = ["".join(LATEX_TEXT.get(character, character) for character in line)
-                 for line in text.splitlines() if not line.startswith("─")]
+        lines = [
+            "".join(LATEX_TEXT.get(character, character) for character in line)
+            for line in text.splitlines()
+            if not line.startswith("─")
+        ]
         return "\\begin{array}{l}\n" + " \\\\\n".join(rf"\texttt{{{line}}}" for line in lines) + "\n\\end{array}"
     return text.replace("─", "-") if style == "ascii" else text
 
@@ -125,7 +131,9 @@ def readings(F: object, x: Symbol, ascii: bool = False, name: str = "F") -> list
     """Every reading of ∂F/∂x."""
     node = as_expr(F)
     if not isinstance(x, Symbol):
-        raise UnsupportedError(f"A derivative is read with respect to one symbol, such as x = td.vector('x', k), not {x!r}.")
+        raise UnsupportedError(
+            f"A derivative is read with respect to one symbol, such as x = td.vector('x', k), not {x!r}."
+        )
     style = "ascii" if ascii else "unicode"
     d, top = ("d", ".T") if ascii else ("∂", "ᵀ")
     derivative = jacobian(node, x)
@@ -144,10 +152,15 @@ def readings(F: object, x: Symbol, ascii: bool = False, name: str = "F") -> list
         Reading("cases", f"{whole}", show(derivative, "cases", style)),
         Reading("differential", f"d{name}", show(change, "matrix", style)),
         Reading("differential", change_rows, render(t.product(times, (*chain(matrix), step)), style)),
-        Reading("slices", f"{whole}[{','.join(places)}]" if places else whole, render(matrix_form(part, places), style)),
+        Reading(
+            "slices", f"{whole}[{','.join(places)}]" if places else whole, render(matrix_form(part, places), style)
+        ),
         Reading("matrix", f"{d}{rows}/{d}{columns}{top if x.ndim else ''}", render(matrix, style)),
-        Reading("matrix", f"denominator layout: {d}{rows}{turned}/{d}{columns}",
-                show(jacobian_matrix(node, x, layout="denominator"), "matrix", style)),
+        Reading(
+            "matrix",
+            f"denominator layout: {d}{rows}{turned}/{d}{columns}",
+            show(jacobian_matrix(node, x, layout="denominator"), "matrix", style),
+        ),
         Reading("einsum", "program", show(derivative, "einsum", style)),
     ]
 

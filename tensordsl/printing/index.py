@@ -125,8 +125,9 @@ class IndexPrinter:
         self.known = {dim.name for dim in root.dims}
 
     def dummy(self, size: AnySize, scope: Scope) -> tuple[str, Scope]:
-        name = next(name for name in index_names(self.root)
-                    if name not in scope and self.sizes.get(name, size) == size)  # an index has one size in a text
+        name = next(
+            name for name in index_names(self.root) if name not in scope and self.sizes.get(name, size) == size
+        )  # an index has one size in a text
         self.sizes[name] = size
         return name, scope | {name}
 
@@ -140,12 +141,18 @@ class IndexPrinter:
             sign, tree = self.term(node, axes, scope, inside)
         return tree if sign > 0 else t.Negative(tree)
 
-    def sum(self, terms: Sequence[Expr], axes: Sequence[Names], scope: Scope, inside: bool,
-            ) -> tuple[int, Number, list[Factor]]:
+    def sum(
+        self,
+        terms: Sequence[Expr],
+        axes: Sequence[Names],
+        scope: Scope,
+        inside: bool,
+    ) -> tuple[int, Number, list[Factor]]:
         """A sum as a sign, a number, its common factors and what is left."""
         names = [name for axis in axes for name in axis]
-        alike = all(self.fits(as_operands(term), axes) and len(flat(as_operands(term)[2])) == len(names)
-                    for term in terms)
+        alike = all(
+            self.fits(as_operands(term), axes) and len(flat(as_operands(term)[2])) == len(names) for term in terms
+        )
         common, rest = common_factors(terms) if alike else ((), tuple(terms))
         coefficient, bodies = common_number(rest)
         taken = bool(common) or coefficient != 1
@@ -223,8 +230,14 @@ class IndexPrinter:
         """Whether a size can be written as a number: a reader knows the sizes of symbols, and those after the arrow."""
         return isinstance(size, int) or size.names <= self.known
 
-    def factors(self, node: Expr, slots: Groups, named: dict[Label, Names],
-                sliced: dict[Label, tuple[Select, Label | None]], scope: Scope) -> list[Factor]:
+    def factors(
+        self,
+        node: Expr,
+        slots: Groups,
+        named: dict[Label, Names],
+        sliced: dict[Label, tuple[Select, Label | None]],
+        scope: Scope,
+    ) -> list[Factor]:
         """A factor of a product; inner products without sums are written flat, reciprocals below the line."""
         if isinstance(node, Select) and all(len(group) == len(named[group[0]]) == 1 for group in slots):
             (column,) = named[slots[-1][0]]
@@ -233,11 +246,19 @@ class IndexPrinter:
         if any(label in sliced for label in flat(slots)):
             return [(kind_of(node), self.slice(node, slots, named, sliced, scope), False)]
         axes = [tuple(name for label in group for name in named[label]) for group in slots]
-        if isinstance(node, Contraction) and node.coefficient == 1 and self.fits(as_operands(node), axes) \
-                and is_plain(node.output) and len(node.sizes) == node.ndim:
+        if (
+            isinstance(node, Contraction)
+            and node.coefficient == 1
+            and self.fits(as_operands(node), axes)
+            and is_plain(node.output)
+            and len(node.sizes) == node.ndim
+        ):
             inner = {group[0]: names for group, names in zip(node.output, axes, strict=True)}
-            return [found for factor, own in zip(node.factors, node.slots, strict=True)
-                    for found in self.factors(factor, own, inner, {}, scope)]
+            return [
+                found
+                for factor, own in zip(node.factors, node.slots, strict=True)
+                for found in self.factors(factor, own, inner, {}, scope)
+            ]
         if isinstance(node, Sum):
             sign, number, found = self.sum(ordered_terms(node), axes, scope, inside=True)
             if sign > 0 and number == 1:
@@ -247,12 +268,20 @@ class IndexPrinter:
             if exponent is not None and not isinstance(exponent, complex) and exponent < 0:
                 base = self.body(node.children[0], axes, scope, inside=True)
                 parts = base.factors if isinstance(base, t.Product) and base.operator == "*" else (base,)
-                return [(kind_of(node), part if exponent == -1 else t.Power(part, number_tree(-exponent)), True)
-                        for part in parts]
+                return [
+                    (kind_of(node), part if exponent == -1 else t.Power(part, number_tree(-exponent)), True)
+                    for part in parts
+                ]
         return [(kind_of(node), self.factor(node, axes, scope), False)]
 
-    def slice(self, node: Expr, slots: Groups, named: dict[Label, Names],
-              sliced: dict[Label, tuple[Select, Label | None]], scope: Scope) -> t.Tree:
+    def slice(
+        self,
+        node: Expr,
+        slots: Groups,
+        named: dict[Label, Names],
+        sliced: dict[Label, tuple[Select, Label | None]],
+        scope: Scope,
+    ) -> t.Tree:
         """`x[1:][i]`, `A[i,0]`: a factor whose axis is sliced before it is indexed."""
         keys: list[t.Tree] = []
         indices: list[t.Tree] = []
@@ -298,8 +327,11 @@ class IndexPrinter:
     def product(self, number: Number, factors: Sequence[Factor]) -> t.Tree:
         """Number, symbols, functions, sums, δ; equal factors as powers, reciprocals below the line."""
         ordered = sorted(factors, key=_place)
-        return with_number(number, counted([tree for _, tree, below in ordered if not below]),
-                           counted([tree for _, tree, below in ordered if below]))
+        return with_number(
+            number,
+            counted([tree for _, tree, below in ordered if not below]),
+            counted([tree for _, tree, below in ordered if below]),
+        )
 
 
 def elementwise_tree(node: Elementwise, arguments: tuple[t.Tree, ...], entrywise: bool = False) -> t.Tree:
@@ -400,5 +432,3 @@ def argument(node: Expr) -> t.Tree:
     if isinstance(node, Constant):
         return constant_tree(node)
     return index_tree(node)
-
-

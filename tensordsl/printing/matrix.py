@@ -10,21 +10,34 @@ diag(vec(M)) on the left, between two column labels on the right. What does not 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 
 from tensordsl.contraction import as_operands, is_repeated, is_zero, number_of, without_axes
 from tensordsl.dims import AnySize, product
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Select, Sum, Symbol
 from tensordsl.labels import Group, Label, flat
 from tensordsl.notation import tree as t
-from tensordsl.printing.index import common_number, counted, elementwise_tree, slice_tree
+from tensordsl.printing.index import common_number, elementwise_tree, slice_tree
 from tensordsl.printing.names import (
     constant_tree,
     number_tree,
     ordered_terms,
     sign_and_magnitude,
     size_tree,
-    with_number,
+)
+from tensordsl.printing.pieces import (
+    Piece,
+    chain,
+    columns_product,
+    diagonal,
+    hadamard,
+    is_diagonal,
+    position,
+    scaled,
+    strip,
+    times,
+    transposed,
+    transposes,
 )
 from tensordsl.program.kernels import LETTERS
 from tensordsl.simplify import Factored, arranged, common_factors, distributed, sharing
@@ -32,16 +45,6 @@ from tensordsl.simplify import Factored, arranged, common_factors, distributed, 
 
 class Irreducible(Exception):
     """A contraction that is no product of matrices; caught here, where it becomes an einsum term."""
-
-
-@dataclass(eq=False)
-class Piece:
-    """A matrix, column or scalar as a tree, with what its simplifications need to know."""
-
-    tree: t.Tree
-    select: Select | None = None  # a selection matrix
-    flipped: bool = False  # the transpose of one
-    column: bool = False
 
 
 @dataclass(eq=False)
@@ -65,8 +68,9 @@ class Graph:
 class MatrixPrinter:
     """Prints matrices, vectors as columns, scalars. `sized` writes the size of every identity."""
 
-    def __init__(self, sized: bool, symbols: frozenset[Symbol], dims: frozenset[str],
-                 positions: frozenset[str]) -> None:
+    def __init__(
+        self, sized: bool, symbols: frozenset[Symbol], dims: frozenset[str], positions: frozenset[str]
+    ) -> None:
         self.sized = sized
         self.positions = positions
         self.taken = {symbol.name for symbol in symbols}  # special names must not be these
@@ -83,8 +87,10 @@ class MatrixPrinter:
         if isinstance(node, Elementwise):
             return elementwise_tree(node, tuple(self.argument(child) for child in node.children), node.ndim > 0)
         if isinstance(node, Primitive):
-            return t.Call({"norm": "norm"}.get(node.record.name, node.record.name),
-                          tuple(self.tree(child) for child in node.children))
+            return t.Call(
+                {"norm": "norm"}.get(node.record.name, node.record.name),
+                tuple(self.tree(child) for child in node.children),
+            )
         if isinstance(node, Select):
             return self.selection(node) if node.length is not None else self.basis(node)
         if isinstance(node, Sum):
@@ -128,8 +134,9 @@ class MatrixPrinter:
         right = 0
         while all(len(c) > left + right + 1 for c in chains) and len({c[-1 - right] for c in chains}) == 1:
             right += 1
-        inner = t.Sum(tuple((s, t.product("@", tuple(c[left : len(c) - right])))
-                            for (s, _), c in zip(parts, chains, strict=True)))
+        inner = t.Sum(
+            tuple((s, t.product("@", tuple(c[left : len(c) - right]))) for (s, _), c in zip(parts, chains, strict=True))
+        )
         first = chains[0]
         whole = t.product("@", (*first[:left], inner, *first[len(first) - right :]))
         return scaled(sign, size, [], whole)
@@ -248,8 +255,11 @@ class MatrixPrinter:
             whole = None
         else:
             whole = t.product("⊗", tuple(trees))
-            if len(blocks) > 1 and all(rs == cs and not graph.weights.get(rs[0]) for rs, cs, _ in blocks if rs) \
-                    and all(len(rs) == len(cs) == 1 for rs, cs, _ in blocks):
+            if (
+                len(blocks) > 1
+                and all(rs == cs and not graph.weights.get(rs[0]) for rs, cs, _ in blocks if rs)
+                and all(len(rs) == len(cs) == 1 for rs, cs, _ in blocks)
+            ):
                 size = product(graph.sizes[rs[0]] for rs, _, _ in blocks)
                 whole = None if left or right or commuted is not None else self.identity(size)
             if ndim == 1 and all(not rs for rs, _, _ in blocks):
@@ -274,8 +284,13 @@ class MatrixPrinter:
     def touched(self, graph: Graph, edge: Edge) -> bool:
         return any(other is not edge and {other.u, other.v} & {edge.u, edge.v} for other in graph.edges)
 
-    def blocks(self, graph: Graph, edges: Sequence[Edge], rows: Group, columns: Group,
-               ) -> list[tuple[Group, Group, t.Tree]]:
+    def blocks(
+        self,
+        graph: Graph,
+        edges: Sequence[Edge],
+        rows: Group,
+        columns: Group,
+    ) -> list[tuple[Group, Group, t.Tree]]:
         """The Kronecker factors in the order of their rows: row labels, column labels, tree."""
         found: list[tuple[Group, Group, t.Tree]] = []
         used: set[Label] = set()
@@ -388,8 +403,11 @@ class MatrixPrinter:
 def reduce(graph: Graph, printer: MatrixPrinter) -> None:
     """Eliminate the summed labels; ends, as every round takes away a label or an edge."""
     while True:
-        summed = [la for la in graph.sizes if la not in graph.kept
-                  and (la in graph.weights or any(la in (e.u, e.v) for e in graph.edges))]
+        summed = [
+            la
+            for la in graph.sizes
+            if la not in graph.kept and (la in graph.weights or any(la in (e.u, e.v) for e in graph.edges))
+        ]
         degree = {la: [e for e in graph.edges if la in (e.u, e.v)] for la in graph.sizes}
         if eliminate(graph, summed, degree, printer) or merge_parallel(graph, degree):
             continue
@@ -417,8 +435,13 @@ def eliminate(graph: Graph, summed: Sequence[Label], degree: dict[Label, list[Ed
                 if not weights and other in summed and len(degree[other]) == 1 and not graph.weights.get(other):
                     graph.scalars.append(t.Call("sum", (edge.piece.tree,)))
                     return True
-                column = weights[0] if len(weights) == 1 else Piece(columns_product(weights), column=True) if weights \
+                column = (
+                    weights[0]
+                    if len(weights) == 1
+                    else Piece(columns_product(weights), column=True)
+                    if weights
                     else Piece(printer.ones(graph.sizes[label]), column=True)
+                )
                 graph.weights.setdefault(other, []).append(times(oriented(edge, other), column))
                 return True
             first, second = edges
@@ -473,71 +496,9 @@ def inner_product(weights: Sequence[Piece], size: AnySize, printer: MatrixPrinte
     return min((tree, turned), key=transposes)
 
 
-def transposes(tree: t.Tree) -> int:
-    return isinstance(tree, t.Transpose) + sum(map(transposes, t.children(tree)))
-
-
-def position(select: Select) -> t.Tree:
-    return size_tree(select.start)
-
-
 def oriented(edge: Edge, row: Label) -> Piece:
     """The matrix of an edge with its rows along `row`."""
     return edge.piece if edge.u == row else transposed(edge.piece)
-
-
-def times(a: Piece, b: Piece) -> Piece:
-    """The matrix product; with a selection it is a slice."""
-    selects, other = (a, b) if a.select is not None else (b, a)
-    if selects.select is not None and selects.select.length is not None and isinstance(other.tree, t.Transpose):
-        return transposed(times(transposed(b), transposed(a)))  # a slice of what is transposed, not of the transpose
-    everything = t.Slice(None, None, None)
-    if a.select is not None and a.select.length is not None and not a.flipped and b.select is None:
-        keys = (slice_tree(a.select),) if b.column else (slice_tree(a.select), everything)
-        return Piece(t.Subscript(b.tree, keys), column=b.column)
-    if b.select is not None and b.select.length is not None and b.flipped and a.select is None:
-        return Piece(t.Subscript(a.tree, (everything, slice_tree(b.select))))
-    if b.select is not None and b.select.length is None and not b.flipped and isinstance(b.select.start, int) \
-            and a.select is None:
-        return Piece(t.Subscript(a.tree, (everything, position(b.select))), column=True)
-    return Piece(t.product("@", (*chain(a.tree), *chain(b.tree))), column=b.column)
-
-
-def transposed(piece: Piece) -> Piece:
-    """The transpose, moved inwards as a person would write it."""
-    tree = piece.tree
-    if isinstance(tree, t.Transpose):
-        return Piece(tree.operand, piece.select, not piece.flipped)
-    if isinstance(tree, t.Call) and tree.function == "diag" and piece.select is None and is_diagonal(tree):
-        return piece
-    if isinstance(tree, t.Product) and tree.operator in ("@", "∘", "⊗"):
-        parts = [transposed(Piece(f)).tree for f in tree.factors]
-        return Piece(t.Product(tree.operator, tuple(reversed(parts) if tree.operator == "@" else parts)))
-    if isinstance(tree, t.Name) and tree.name == "I":
-        return piece
-    if isinstance(tree, t.Product) and isinstance(tree.factors[0], t.Number) and tree.operator == "/":  # entry by entry
-        return Piece(t.Product("/", (tree.factors[0], transposed(Piece(tree.factors[1])).tree)))
-    if isinstance(tree, t.Product) and tree.operator == "/":  # a matrix over scalars
-        return Piece(t.Product("/", (transposed(Piece(tree.factors[0])).tree, *tree.factors[1:])))
-    if isinstance(tree, t.Product):  # scalars times a matrix
-        return Piece(t.Product("*", (*tree.factors[:-1], transposed(Piece(tree.factors[-1])).tree)))
-    if isinstance(tree, t.Negative):
-        return Piece(t.Negative(transposed(Piece(tree.operand)).tree))
-    if isinstance(tree, t.Sum) and piece.select is None:
-        turned = t.Sum(tuple((sign, transposed(Piece(term)).tree) for sign, term in tree.terms))
-        return Piece(turned if transposes(turned) <= transposes(tree) else t.Transpose(tree))
-    if isinstance(tree, t.Number):
-        return piece
-    return Piece(t.Transpose(tree), piece.select, not piece.flipped)
-
-
-def is_diagonal(tree: t.Call) -> bool:
-    """Whether diag(...) makes a matrix of a column rather than a column of a matrix."""
-    return tree.options == (("matrix", t.Number(1)),)
-
-
-def diagonal(column: t.Tree) -> t.Tree:
-    return t.Call("diag", (column,), (("matrix", t.Number(1)),))
 
 
 def stacked(edge: Edge, group: Group) -> t.Tree:
@@ -553,69 +514,6 @@ def _adjacent(rows: Group, edge: Edge) -> bool:
     return abs(rows.index(edge.u) - rows.index(edge.v)) == 1
 
 
-def hadamard(trees: Sequence[t.Tree]) -> t.Tree:
-    """The Hadamard product of matrices."""
-    return t.product("∘", counted([f for tree in trees for f in (tree.factors if isinstance(tree, t.Product)
-                                   and tree.operator == "∘" else (tree,))], entrywise=True))
-
-
-def columns_product(pieces: Sequence[Piece]) -> t.Tree:
-    """The product of columns entry by entry, equal ones as a power."""
-    return t.product("∘", counted([p.tree for p in pieces], entrywise=True))
-
-
-def chain(tree: t.Tree | None) -> list[t.Tree]:
-    """The factors of a matrix product."""
-    if tree is None:
-        return []
-    return list(tree.factors) if isinstance(tree, t.Product) and tree.operator == "@" else [tree]
-
-
-def scaled(sign: int, number: object, scalars: Sequence[t.Tree], tree: t.Tree | None) -> t.Tree:
-    """Numbers, then scalars, then the matrix."""
-    above: list[t.Tree] = []
-    below: list[t.Tree] = []
-    for scalar in scalars:
-        top, under = halves(scalar)
-        above += top
-        below += under
-    result = with_number(number, [*counted(above), *([tree] if tree is not None else [])], counted(below))  # type: ignore[arg-type]
-    return result if sign > 0 else t.Negative(result)
-
-
-def halves(tree: t.Tree) -> tuple[list[t.Tree], list[t.Tree]]:
-    """The factors of a scalar above the line and below it."""
-    match tree:
-        case t.Product("/", (top, under)):
-            above, inner = halves(top)
-            below = under.factors if isinstance(under, t.Product) and under.operator == "*" else (under,)
-            return above, [*inner, *below]
-        case t.Product("*", factors):
-            parts = [halves(factor) for factor in factors]
-            return [f for above, _ in parts for f in above], [f for _, below in parts for f in below]
-        case t.Power(base, t.Negative(t.Number() as exponent)):
-            return [], [t.Power(base, exponent)]
-        case t.Number(1):
-            return [], []
-    return [tree], []
-
-
-def strip(tree: t.Tree) -> t.Tree:
-    """Take the marks off diagonal matrices, which only printing needs."""
-    if isinstance(tree, t.Call) and is_diagonal(tree):
-        return t.Call("diag", tuple(strip(a) for a in tree.arguments))
-    return replace(tree, **{part.name: _strip(getattr(tree, part.name)) for part in fields(tree)})
-
-
-def _strip(value: object) -> object:
-    if isinstance(value, t.Tree):
-        return strip(value)
-    if isinstance(value, tuple):
-        return tuple(_strip(v) for v in value)
-    return value
-
-
 def matrix_tree(node: Expr, sized: bool = False, positions: frozenset[str] = frozenset()) -> t.Tree:
     """The tree of the matrix form; the basis vectors at named positions read e_k."""
     return strip(MatrixPrinter(sized, node.symbols, frozenset(dim.name for dim in node.dims), positions).tree(node))
-

@@ -75,8 +75,9 @@ def term_order(node: Expr) -> tuple[object, ...]:
     _, operands, output, _ = as_operands(body)
     numbers: dict[int, int] = {}
     pattern = tuple(numbers.setdefault(label, len(numbers)) for group in output for label in reversed(group))
-    placed = sorted((tuple(numbers.get(label, 99) for label in flat(slots)), kind_of(f), f.title, f.digest)
-                    for f, slots in operands)
+    placed = sorted(
+        (tuple(numbers.get(label, 99) for label in flat(slots)), kind_of(f), f.title, f.digest) for f, slots in operands
+    )
     number = not operands  # a bare number stands first, as in 1 - x
     return (not number, pattern, [(p, title) for p, _, title, _ in placed], [d for *_, d in placed])
 

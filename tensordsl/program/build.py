@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from tensordsl.contraction import number_of
 from tensordsl.expr import Expr, Symbol
+from tensordsl.program.emitter import Emitter
 from tensordsl.program.instructions import Instruction, Program, Register, Term
-from tensordsl.program.lowering import Lowering, scaled_term
+from tensordsl.program.lowering import Lowering
 
 ASSUMED_SIZE = 100  # of a dimension that nothing fixes, for costs and the choice of paths only
 
@@ -23,8 +24,13 @@ def variable(name: str, taken: set[str]) -> str:
     return name
 
 
-def build(expressions: Sequence[Expr], sizes: Mapping[str, int], factored: bool = False, overwrite: bool = False,
-          name: str = "f") -> Program:
+def build(
+    expressions: Sequence[Expr],
+    sizes: Mapping[str, int],
+    factored: bool = False,
+    overwrite: bool = False,
+    name: str = "f",
+) -> Program:
     """The program of some expressions, its work shared.
 
     `sizes` are the numbers behind the dimensions, for choosing paths; the source itself holds for any sizes.
@@ -38,12 +44,16 @@ def build(expressions: Sequence[Expr], sizes: Mapping[str, int], factored: bool 
     assumed = tuple(d for d in dims if d not in sizes)
     known = {**dict.fromkeys(assumed, ASSUMED_SIZE), **sizes}
     names = {d: variable(d, taken) for d in dims}
-    lowering = Lowering(arguments, names, known, taken)
+    out = Emitter(names, known, taken)
+    lowering = Lowering(arguments, out)
     lowering.prepare(expressions)
-    outputs = [tuple(scaled_term(lowering, t) for t in lowering.terms(e)) if factored else _fresh(lowering, e)
-               for e in expressions]
+    returned: list[Register] = []
+    outputs = [
+        tuple(map(out.scaled_term, lowering.terms(e))) if factored else _fresh(lowering, e, returned)
+        for e in expressions
+    ]
 
-    used = _used_names(lowering.instructions, outputs, names)
+    used = _used_names(out.instructions, outputs, names)
     preamble, parameters = [], []
     for d in dims:
         if names[d] not in used:
@@ -53,16 +63,32 @@ def build(expressions: Sequence[Expr], sizes: Mapping[str, int], factored: bool 
             parameters.append(d)
         else:
             preamble.append(f"{names[d]} = {place[0]}.shape[{place[1]}]")
-    instructions, lines, peak = _finish(lowering, outputs, overwrite)
-    result = [o.name if isinstance(o, Register) else "(" + "".join(f"{t.core.name if t.core else 'None'}, " for t in o)
-              + ")" for o in outputs]
+    instructions, lines, peak = _finish(out, outputs, overwrite)
+    result = [
+        o.name if isinstance(o, Register) else "(" + "".join(f"{t.core.name if t.core else 'None'}, " for t in o) + ")"
+        for o in outputs
+    ]
     head = ", ".join([*arguments.values(), *(names[d] for d in parameters)])
     tail = result[0] if len(result) == 1 else "(" + ", ".join(result) + ")"
     source = "\n    ".join([f"def {name}({head}):", *preamble, *lines, f"return {tail}"]) + "\n"
-    size_of = [lowering.count(r.sizes) * 8 for o in outputs
-               for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])]
-    return Program(tuple(s.name for s in symbols), tuple(parameters), tuple(preamble), tuple(instructions),
-                   tuple(outputs), known, assumed, source, lowering.constants, peak, sum(size_of))
+    size_of = [
+        out.count(r.sizes) * 8
+        for o in outputs
+        for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])
+    ]
+    return Program(
+        tuple(s.name for s in symbols),
+        tuple(parameters),
+        tuple(preamble),
+        tuple(instructions),
+        tuple(outputs),
+        known,
+        assumed,
+        source,
+        out.constants,
+        peak,
+        sum(size_of),
+    )
 
 
 def dimensions(expressions: Sequence[Expr]) -> set[str]:
@@ -82,39 +108,47 @@ def dimensions(expressions: Sequence[Expr]) -> set[str]:
     return from_sizes
 
 
-def _fresh(lowering: Lowering, node: Expr) -> Register:
+def _fresh(lowering: Lowering, node: Expr, returned: list[Register]) -> Register:
     """The value of an output in storage of its own, full-sized: never an argument, a constant, or a broadcast view."""
+    out = lowering.out
     number = number_of(node)
     if number is not None and node.ndim:
         entry = repr(number if isinstance(number, complex) else float(number))
-        return lowering.emit("allocate", f"np.full({lowering.shape(node.shape)}, {entry})", [], node.shape)
+        return out.emit("allocate", f"np.full({out.shape(node.shape)}, {entry})", [], node.shape)
     value = lowering.dense(node)
     register = value.register
     if not node.ndim and not register.owned:  # an argument, or a number that is in no array
-        return lowering.emit("allocate", f"np.asarray({register.name})[()]", [register], ())
-    shared = any(register.root == other.root for other in lowering.returned)
-    root_owned = any(i.target.name == register.root for i in lowering.instructions if not i.writes)
+        return out.emit("allocate", f"np.asarray({register.name})[()]", [register], ())
+    shared = any(register.root == other.root for other in returned)
+    root_owned = any(i.target.name == register.root for i in out.instructions if not i.writes)
     if value.ones:
-        register = lowering.emit("allocate", f"np.broadcast_to({register.name}, {lowering.shape(node.shape)}).copy()",
-                                 [register], node.shape)
+        register = out.emit(
+            "allocate", f"np.broadcast_to({register.name}, {out.shape(node.shape)}).copy()", [register], node.shape
+        )
     elif not root_owned or shared:
-        register = lowering.emit("allocate", f"np.array({register.name})", [register], node.shape)
-    lowering.returned.append(register)
+        register = out.emit("allocate", f"np.array({register.name})", [register], node.shape)
+    returned.append(register)
     return register
 
 
-def _used_names(instructions: Sequence[Instruction], outputs: Sequence[Register | tuple[Term, ...]],
-                names: Mapping[str, str]) -> set[str]:
+def _used_names(
+    instructions: Sequence[Instruction], outputs: Sequence[Register | tuple[Term, ...]], names: Mapping[str, str]
+) -> set[str]:
     words = {word for i in instructions for word in re.findall(r"[^\W\d]\w*", i.source)}
-    words |= {word for o in outputs for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])
-              for word in re.findall(r"[^\W\d]\w*", r.name)}
+    words |= {
+        word
+        for o in outputs
+        for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])
+        for word in re.findall(r"[^\W\d]\w*", r.name)
+    }
     return words & set(names.values())
 
 
-def _finish(lowering: Lowering, outputs: Sequence[Register | tuple[Term, ...]],
-            overwrite: bool) -> tuple[list[Instruction], list[str], int]:
-    """Liveness: steps that write over what dies in them, storage let go after its last use, the peak of what is alive."""
-    instructions = lowering.instructions
+def _finish(
+    out: Emitter, outputs: Sequence[Register | tuple[Term, ...]], overwrite: bool
+) -> tuple[list[Instruction], list[str], int]:
+    """Liveness: steps write over what dies in them, storage is let go after its last use; and the peak of all alive."""
+    instructions = out.instructions
     kept = {r.root for o in outputs for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])}
     last: dict[str, int] = {}
     names_of: dict[str, list[str]] = {}
@@ -131,14 +165,21 @@ def _finish(lowering: Lowering, outputs: Sequence[Register | tuple[Term, ...]],
 
     for place, instruction in enumerate(instructions):
         source = instruction.source
-        dead_here = [root for root in dict.fromkeys(r.root for r in instruction.operands)
-                     if last[root] == place and root in allocated and root not in kept]
+        dead_here = [
+            root
+            for root in dict.fromkeys(r.root for r in instruction.operands)
+            if last[root] == place and root in allocated and root not in kept
+        ]
         reused = None
         if overwrite and instruction.ufunc and instruction.target.sizes and instruction.target.uniform:
             for operand in instruction.operands:
-                if operand.root in dead_here and operand.name == operand.root \
-                        and operand.sizes == instruction.target.sizes and operand.name in instruction.arguments \
-                        and sum(other.root == operand.root and other != operand for other in instruction.operands) == 0:
+                if (
+                    operand.root in dead_here
+                    and operand.name == operand.root
+                    and operand.sizes == instruction.target.sizes
+                    and operand.name in instruction.arguments
+                    and sum(other.root == operand.root and other != operand for other in instruction.operands) == 0
+                ):
                     reused = operand
                     break
             if reused is not None:
@@ -150,17 +191,15 @@ def _finish(lowering: Lowering, outputs: Sequence[Register | tuple[Term, ...]],
                 alive[instruction.target.root] = alive.pop(reused.root, 0)
                 moved[reused.root] = instruction.target.root
             else:
-                alive[instruction.target.root] = 8 * lowering.count(instruction.target.sizes)
+                alive[instruction.target.root] = 8 * out.count(instruction.target.sizes)
                 total += alive[instruction.target.root]
         peak = max(peak, total)
         gone = [name for root in dead_here for name in names_of.get(root, [])]
         for root in dead_here:
             if root not in moved:
                 total -= alive.pop(root, 0)
-        big = any(lowering.count(r.sizes) > 512 or r.ndim for r in instruction.operands)
+        big = any(out.count(r.sizes) > 512 or r.ndim for r in instruction.operands)
         if gone and big:
             lines.append(f"del {', '.join(gone)}")
         done.append(replace(instruction, source=source))
     return done, lines, peak
-
-

@@ -36,8 +36,11 @@ def align(operand: Labelled, order: Sequence[Label]) -> str:
     source, labels = operand
     present = [label for label in order if label in labels]
     if present != list(labels):
-        source = f"{source}.T" if present == list(labels)[::-1] else \
-            f"{source}.transpose({', '.join(str(labels.index(label)) for label in present)})"
+        source = (
+            f"{source}.T"
+            if present == list(labels)[::-1]
+            else f"{source}.transpose({', '.join(str(labels.index(label)) for label in present)})"
+        )
     missing = [label not in labels for label in order]
     while missing and missing[0]:  # NumPy adds axes at the left by itself
         missing.pop(0)
@@ -46,7 +49,9 @@ def align(operand: Labelled, order: Sequence[Label]) -> str:
     return source
 
 
-def pair(a: Labelled, b: Labelled, keep: Sequence[Label], size: Callable[[Label], str]) -> tuple[str, tuple[Label, ...], bool]:
+def pair(
+    a: Labelled, b: Labelled, keep: Sequence[Label], size: Callable[[Label], str]
+) -> tuple[str, tuple[Label, ...], bool]:
     """Source and labels of the contraction of two operands, and whether it is a plain multiplication.
 
     `keep` are the labels of the result in the order that is wanted, followed here as far as it costs nothing. Every
@@ -93,8 +98,9 @@ def pair(a: Labelled, b: Labelled, keep: Sequence[Label], size: Callable[[Label]
     return f'np.einsum("{text}", {a.source}, {b.source})', tuple(result), False
 
 
-def path(operands: Sequence[frozenset[Label]], keep: frozenset[Label],
-         sizes: Mapping[Label, int], mergeable: Sequence[bool]) -> list[tuple[int, int]]:
+def path(
+    operands: Sequence[frozenset[Label]], keep: frozenset[Label], sizes: Mapping[Label, int], mergeable: Sequence[bool]
+) -> list[tuple[int, int]]:
     """Pairs to contract in turn, the result of each put last; `mergeable` says which may be multiplied at once."""
     if len(operands) <= 2:
         return [(0, 1)] * (len(operands) - 1)
@@ -139,8 +145,11 @@ def _products(operands: Sequence[frozenset[Label]], sizes: Mapping[Label, int]) 
 
     rest, pairs = list(operands), []
     while len(rest) > 1:
-        _, _, p, q = min((volume(rest[p] | rest[q]), volume(rest[p]) + volume(rest[q]), p, q)
-                         for p in range(len(rest)) for q in range(p + 1, len(rest)))
+        _, _, p, q = min(
+            (volume(rest[p] | rest[q]), volume(rest[p]) + volume(rest[q]), p, q)
+            for p in range(len(rest))
+            for q in range(p + 1, len(rest))
+        )
         pairs.append((p, q))
         joined = rest[p] | rest[q]
         rest = [labels for place, labels in enumerate(rest) if place not in (p, q)] + [joined]

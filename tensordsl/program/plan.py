@@ -46,26 +46,42 @@ class Plan:
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """The table: kind, labels, source, flops, bytes."""
-        return [(i.kind, i.labels, i.source if i.writes else f"{i.target.name} = {i.source}", count(i.flops),
-                 amount(i.bytes)) for i in self.steps]
+        return [
+            (
+                i.kind,
+                i.labels,
+                i.source if i.writes else f"{i.target.name} = {i.source}",
+                count(i.flops),
+                amount(i.bytes),
+            )
+            for i in self.steps
+        ]
 
     def head(self) -> str:
         """The sizes that the costs are for."""
-        sizes = ", ".join(f"{name} = {size}" + (" (assumed)" if name in self.program.assumed else "")
-                          for name, size in sorted(self.program.sizes.items()))
+        sizes = ", ".join(
+            f"{name} = {size}" + (" (assumed)" if name in self.program.assumed else "")
+            for name, size in sorted(self.program.sizes.items())
+        )
         return sizes or "no symbolic sizes"
 
     def foot(self) -> str:
         """The totals."""
-        return (f"{count(self.flops)} flops, {amount(self.bytes)} moved, {amount(self.peak_bytes)} at the peak, "
-                f"{amount(self.result_bytes)} of result")
+        return (
+            f"{count(self.flops)} flops, {amount(self.bytes)} moved, {amount(self.peak_bytes)} at the peak, "
+            f"{amount(self.result_bytes)} of result"
+        )
 
     def __str__(self) -> str:
         titles = ("step", "labels", "instruction", "flops", "bytes")
         rows = [titles, *self.rows()]
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        lines = ["  ".join(cell.rjust(w) if c > 2 else cell.ljust(w)
-                           for c, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
+        lines = [
+            "  ".join(
+                cell.rjust(w) if c > 2 else cell.ljust(w) for c, (cell, w) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
         rule = "─" * max(map(len, lines))
         return "\n".join([self.head(), lines[0], rule, *lines[1:], rule, self.foot()])
 
@@ -118,6 +134,8 @@ def plan(e: Any, **sizes: int) -> Plan:
 def to_python(e: Expr, name: str = "f") -> str:
     """The source of one function that computes an expression and needs only NumPy."""
     program = build([e], {}, name=name)
-    lines = [f"{key} = np.array({value.tolist()!r}, dtype=np.{value.dtype.name})"  # type: ignore[attr-defined]
-             for key, value in program.constants.items()]
+    lines = [
+        f"{key} = np.array({value.tolist()!r}, dtype=np.{value.dtype.name})"  # type: ignore[attr-defined]
+        for key, value in program.constants.items()
+    ]
     return "\n".join(["import numpy as np", *([""] if lines else []), *lines, "", "", program.source])

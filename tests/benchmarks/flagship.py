@@ -221,9 +221,7 @@ def seconds(call: Call, repeats: int = 1) -> float:
     return (stop - start) / repeats
 
 
-def interleaved(
-    first: Call, second: Call, rounds: int, least: float = 0.005
-) -> tuple[list[float], list[float]]:
+def interleaved(first: Call, second: Call, rounds: int, least: float = 0.005) -> tuple[list[float], list[float]]:
     """Seconds of each, round by round. They take turns to go first: a drift of the machine hits both."""
     repeats = max(1, round(least / max(seconds(first), seconds(second), 1e-7)))
     times: tuple[list[float], list[float]] = ([], [])
@@ -267,9 +265,7 @@ def derive(target: float) -> Figure:
     return Figure("", show(value), value * 1e3, "ms", target)
 
 
-def growth(
-    build: Callable[[int], Any], check: Callable[[int], None], length: int, target: float
-) -> Figure:
+def growth(build: Callable[[int], Any], check: Callable[[int], None], length: int, target: float) -> Figure:
     """How much longer twice the length takes: 2 where time is linear in it."""
     check(length)
     half, whole = interleaved(lambda: build(length // 2), lambda: build(length), rounds=5)

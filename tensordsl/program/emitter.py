@@ -1,0 +1,153 @@
+"""Emitting instructions: names, sizes as source, views, scaling. It knows no expression."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from tensordsl.dims import AnySize, evaluate
+from tensordsl.expr import Number, Select
+from tensordsl.program.instructions import Instruction, Register, Term
+
+
+class Value:
+    """A register that stands for a node; on the axes in `ones` it has extent one, to be broadcast."""
+
+    __slots__ = ("ones", "register")
+
+    def __init__(self, register: Register, ones: frozenset[int] = frozenset()) -> None:
+        self.register, self.ones = register, ones
+
+
+def literal(value: Number) -> str:
+    if isinstance(value, Fraction) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
+        value = float(value)
+    return f"({value!r})" if isinstance(value, complex) or value < 0 else repr(value)
+
+
+class Emitter:
+    """Collects the instructions of a program."""
+
+    def __init__(self, names: Mapping[str, str], sizes: Mapping[str, int], reserved: Iterable[str]) -> None:
+        self.instructions: list[Instruction] = []
+        self.constants: dict[str, object] = {}
+        self.sizes = sizes
+        self._names = names  # the variable that holds each dimension
+        self._reserved = set(reserved)
+        self._count = 0
+        self._scales: dict[tuple[str, str], Register] = {}
+
+    def fresh(self, prefix: str = "t") -> str:
+        while True:
+            name = f"{prefix}{self._count}"
+            self._count += 1
+            if name not in self._reserved:
+                return name
+
+    def size(self, size: AnySize) -> str:
+        """The source of a size."""
+        if isinstance(size, int):
+            return str(size)
+        text = ""
+        for monomial, coefficient in size.terms:
+            powers = [self._names[n] if p == 1 else f"{self._names[n]}**{p}" for n, p in monomial]
+            body = "*".join(powers if abs(coefficient) == 1 and powers else [str(abs(coefficient)), *powers])
+            text += (" - " if coefficient < 0 else " + ") + body
+        text = text[3:] if text.startswith(" + ") else "-" + text[3:]
+        return text if len(size.terms) == 1 else f"({text})"
+
+    def shape(self, sizes: Sequence[AnySize]) -> str:
+        return "(" + "".join(f"{self.size(size)}, " for size in sizes).rstrip(" ") + ")"
+
+    def count(self, sizes: Iterable[AnySize]) -> int:
+        total = 1
+        for size in sizes:
+            total *= evaluate(size, self.sizes)
+        return total
+
+    def emit(
+        self,
+        kind: str,
+        source: str,
+        operands: Sequence[Register],
+        sizes: Sequence[AnySize],
+        *,
+        labels: str = "",
+        flops: int = 0,
+        view_of: Register | None = None,
+        ufunc: str | None = None,
+        arguments: tuple[str, ...] = (),
+        truth: bool = False,
+    ) -> Register:
+        name = self.fresh()
+        uniform = {r.uniform for r in operands if r.uniform is not None} == {True} and not truth
+        target = Register(name, tuple(sizes), view_of.root if view_of else name, view_of is None, uniform)
+        moved = 0 if view_of else 8 * (self.count(sizes) + sum(self.count(r.sizes) for r in operands))
+        self.instructions.append(
+            Instruction(kind, target, tuple(operands), source, labels, flops, moved, ufunc, arguments)
+        )
+        return target
+
+    def view(self, of: Register, source: str, sizes: Sequence[AnySize]) -> Register:
+        return of if source == of.name else self.emit("view", source, [of], sizes, view_of=of)
+
+    def slice(self, select: Select) -> str:
+        """The key that takes the slice."""
+        start = self.size(select.start)
+        if select.length is None:
+            return start
+        if select.step == 1:
+            return f"{start}:{self.size(select.start + select.length)}"
+        if select.step > 0:
+            return f"{start}:{self.size(select.start + (select.length - 1) * select.step + 1)}:{select.step}"
+        last = select.start + (select.length - 1) * select.step
+        stop = "" if last == 0 else self.size(last - 1)
+        return f"{start}:{stop}:{select.step}"
+
+    def drop(self, register: Register, present: Sequence[bool]) -> Register:
+        if all(present):
+            return register
+        key = ", ".join(":" if there else "0" for there in present)
+        sizes = [size for size, there in zip(register.sizes, present, strict=True) if there]
+        return self.view(register, f"{register.name}[{key}]", sizes)
+
+    def scaled(self, register: Register, coefficient: Number) -> Register:
+        """The register times a number, each multiple computed once."""
+        if coefficient == 1:
+            return register
+        key = (register.name, repr(coefficient))
+        if key not in self._scales:
+            self._scales[key] = self._scale(register, coefficient)
+        return self._scales[key]
+
+    def _scale(self, register: Register, coefficient: Number) -> Register:
+        entries = self.count(register.sizes)
+        if coefficient == -1:
+            return self.emit(
+                "map",
+                f"-{register.name}",
+                [register],
+                register.sizes,
+                labels="-x",
+                flops=entries,
+                ufunc="np.negative",
+                arguments=(register.name,),
+            )
+        text = literal(coefficient)
+        return self.emit(
+            "map",
+            f"{text} * {register.name}",
+            [register],
+            register.sizes,
+            labels=f"{text}*x",
+            flops=entries,
+            ufunc="np.multiply",
+            arguments=(text, register.name),
+        )
+
+    def scaled_term(self, term: Term) -> Term:
+        """The term with its coefficient worked into its core."""
+        if term.core is None or term.coefficient == 1:
+            return term
+        return replace(term, core=self.scaled(term.core, term.coefficient), coefficient=1)
