@@ -201,7 +201,7 @@ def _join(
         if all(
             state.unify(slot, tuple(names[la] for la in group)) for slot, group in zip(slots, inner_output, strict=True)
         ) and all(len(state.resolve(group)) == 1 for group in sliced):
-            unifier.sizes, unifier._next, unifier._replaced = state.sizes, state._next, state._replaced
+            unifier.adopt(state)
             coefficient = coefficient * scale
             joined.extend(parts)
         else:  # an axis split in another way: the factor stays as it is, and its value is reshaped
@@ -417,7 +417,7 @@ def common_number(numbers: Sequence[Number]) -> Number:
     if len(real) < len(numbers) or len({repr(abs(number)) for number in real}) > 1:
         return 1
     first = real[0]
-    return first if all(number == first for number in real) else abs(first)
+    return -first if first < 0 and any(number != first for number in real) else first
 
 
 def with_coefficient(node: Contraction, coefficient: Number) -> Expr:

@@ -22,7 +22,7 @@ Monomial = tuple[tuple[str, int], ...]  # ((name, power), ...), sorted by name
 
 def check_name(name: object, what: str, example: str) -> str:
     """A name in the form in which Python itself reads names (NFKC); `ParseError` for what is none."""
-    if not isinstance(name, str) or not name.isidentifier() or "ᵀ" in name:
+    if not isinstance(name, str) or not name.isidentifier() or "ᵀ" in name or name == "δ":
         raise ParseError(
             f"{name!r} cannot name {what}: a name is letters, digits and underscores, starting with a "
             f"letter, as in {example}."
@@ -52,6 +52,9 @@ class Size:
 
     def __hash__(self) -> int:
         return self._hash
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Size, (self.terms,)
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Size) and self.terms == other.terms)
@@ -280,6 +283,9 @@ def solve(a: AnySize, b: AnySize, unknown: Iterable[str]) -> tuple[str, AnySize]
     """One unknown dimension, and its value, that makes a equal b; None where there is none."""
     difference = _terms(a - b)
     for name in sorted(unknown):
+        root = _root(difference, name)
+        if root is not None:
+            return name, root
         with_it = [(m, c) for m, c in difference if name in dict(m)]
         if not with_it or any(dict(m)[name] != 1 for m, _ in with_it):
             continue
@@ -289,6 +295,17 @@ def solve(a: AnySize, b: AnySize, unknown: Iterable[str]) -> tuple[str, AnySize]
         if value is not None and not (isinstance(value, int) and value < 0):
             return name, value
     return None
+
+
+def _root(difference: tuple[tuple[Monomial, int], ...], name: str) -> int | None:
+    """The whole number k with c*k**p equal to the rest, a number."""
+    powers = [(dict(m)[name], c) for m, c in difference if tuple(n for n, _ in m) == (name,)]
+    rest = [-c for m, c in difference if not m]
+    if len(powers) != 1 or powers[0][0] < 2 or len(difference) != 1 + len(rest):
+        return None
+    (power, scale), total = powers[0], sum(rest)
+    root = round((total / scale) ** (1 / power)) if total * scale >= 0 else -1
+    return root if scale * root**power == total else None
 
 
 def bind(pairs: Iterable[tuple[AnySize, int, str]], known: Mapping[str, int] | None = None) -> dict[str, int]:

@@ -101,7 +101,7 @@ class Expr:
                 symbols = child.symbols if symbols <= child.symbols else symbols | child.symbols
         self.symbols = symbols
         self.depth = 1 + max((child.depth for child in children), default=0)
-        self.extent = 1 + sum(child.extent for child in children)
+        self.extent = min(1 + sum(child.extent for child in children), 10**9)
 
     @property
     def order(self) -> tuple[int, str, str]:
@@ -126,6 +126,12 @@ class Expr:
         )
 
     # Equality is identity, inherited from object: nodes are interned.
+
+    def __copy__(self) -> Expr:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Expr:
+        return self
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -328,7 +334,14 @@ class Expr:
                 f"np.{func.__name__} has no meaning for an expression here. "
                 f"Known: {', '.join(sorted(f.__name__ for f in array_functions))}."
             )
-        return array_functions[func](*args, **kwargs)
+        try:
+            return array_functions[func](*args, **kwargs)
+        except TypeError as error:
+            words = str(error).partition(") ")[2] or str(error)
+            raise UnsupportedError(
+                f"np.{func.__name__} of an expression does not take these arguments: {words}. "
+                f"See help(td.{func.__name__}) for those it takes."
+            ) from None
 
 
 _interned: WeakValueDictionary[tuple[object, ...], Expr] = WeakValueDictionary()
@@ -355,6 +368,9 @@ class Symbol(Expr):
             declared.setdefault(name, WeakSet()).add(found)
         return found  # type: ignore[return-value]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Symbol, (self.name, self.shape)
+
     @property
     def title(self) -> str:
         return self.name
@@ -378,6 +394,9 @@ class Constant(Expr):
             found._settle(tuple(array.shape), (), content, array.dtype.str, array.shape)
             _interned[key] = found
         return found  # type: ignore[return-value]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Constant, (self.array,)
 
 
 class Select(Expr):
@@ -403,6 +422,9 @@ class Select(Expr):
             found._settle((size,) if length is None else (length, size), (), size, start, step, length)
             _interned[key] = found
         return found  # type: ignore[return-value]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Select, (self.size, self.start, self.step, self.length)
 
 
 class Contraction(Expr):
@@ -437,6 +459,9 @@ class Contraction(Expr):
             _interned[key] = found
         return found  # type: ignore[return-value]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Contraction, (self.coefficient, self.children, self.slots, self.output, self.sizes, self.shape)
+
     @property
     def factors(self) -> tuple[Expr, ...]:
         return self.children
@@ -456,6 +481,9 @@ class Sum(Expr):
             found._settle(terms[0].shape, terms)
             _interned[key] = found
         return found  # type: ignore[return-value]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Sum, (self.children,)
 
     @property
     def terms(self) -> tuple[Expr, ...]:
@@ -479,6 +507,9 @@ class Elementwise(Expr):
             _interned[key] = found
         return found  # type: ignore[return-value]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Elementwise, (self.record, self.children)
+
     @property
     def title(self) -> str:
         return self.record.name
@@ -500,6 +531,9 @@ class Primitive(Expr):
             found._settle(record.shape(*[argument.shape for argument in arguments]), arguments, record.name)
             _interned[key] = found
         return found  # type: ignore[return-value]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Primitive, (self.record, self.children)
 
     @property
     def title(self) -> str:

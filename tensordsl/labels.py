@@ -54,6 +54,10 @@ class Unifier:
         other.sizes, other._next, other._replaced = dict(self.sizes), self._next, dict(self._replaced)
         return other
 
+    def adopt(self, other: Unifier) -> None:
+        """Take over what another, begun as a copy of this one, has found out."""
+        self.sizes, self._next, self._replaced = other.sizes, other._next, other._replaced
+
     def fresh(self, size: AnySize) -> Label:
         label, self._next = self._next, self._next + 1
         self.sizes[label] = size
@@ -77,28 +81,30 @@ class Unifier:
 
     def unify(self, a: Group, b: Group) -> bool:
         """Make two groups equal, splitting labels where one group is finer. False where no split fits both."""
-        left, right = list(self.resolve(a)), list(self.resolve(b))
         sizes = self.sizes
+
+        def atoms(group: Sequence[Label]) -> list[Label]:
+            return [label for label in self.resolve(tuple(group)) if sizes[label] != 1]
+
+        left, right = atoms(a), atoms(b)
         while left and right:
             p, q = left[0], right[0]
             if p == q:
                 del left[0], right[0]
             elif sizes[p] == sizes[q]:
                 self._replaced[q] = (p,)
-                left, right = list(self.resolve(tuple(left[1:]))), list(self.resolve(tuple(right[1:])))
+                left, right = atoms(left[1:]), atoms(right[1:])
             else:
                 coarse, fine = p, q
                 rest = divide(sizes[coarse], sizes[fine])
                 if rest is None:
                     coarse, fine = q, p
                     rest = divide(sizes[coarse], sizes[fine])
-                if rest is None:
-                    return False
-                if coarse in self.resolve((fine,)):
+                if rest is None or rest == 0 or coarse in self.resolve((fine,)):
                     return False
                 self._replaced[coarse] = (fine, self.fresh(rest))
-                left, right = list(self.resolve(tuple(left))), list(self.resolve(tuple(right)))
-        return all(sizes[label] == 1 for label in left + right)
+                left, right = atoms(left), atoms(right)
+        return not left and not right
 
 
 def fuse(groups_of: Sequence[Groups], sizes: dict[Label, AnySize], alive: dict[Label, None]) -> list[Groups]:

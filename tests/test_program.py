@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import itertools
+import pickle
+import subprocess
+import sys
 import tracemalloc
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -300,9 +305,77 @@ def test_integers_and_complex_numbers() -> None:
     assert td.exp(x).evaluate(x=z).dtype == np.complex128
     np.testing.assert_allclose((A @ x + x).evaluate(x=z, A=np.eye(3)), 2 * z)
     np.testing.assert_allclose(td.sum(x * x).evaluate(x=z), -14)
-    small = np.array([100, 100], np.int8)
-    with np.errstate(over="ignore"):
-        np.testing.assert_array_equal((x * x).evaluate(x=small), small * small)
+
+
+def test_narrow_integers_and_truth_values_are_exact() -> None:
+    """The order of contraction must not decide where a narrow type overflows, so that none is computed in."""
+    small, y = np.full(9, 16, np.uint8), td.vector("y", td.dim("k"))
+    assert (x * x).evaluate(x=np.array([100, 100], np.int8)).tolist() == [10000, 10000]
+    assert td.mean(x * x).evaluate(x=small) == 256
+    assert td.mean(x * y).evaluate(x=small, y=2 * small) == 512
+    assert td.sum(x * x).evaluate(x=np.full(3, 40000, np.int32)) == 4_800_000_000
+    assert td.sum((x > 0) * (y > 0)).evaluate(x=np.ones(3), y=np.ones(3)) == 3
+    assert (x > 0).evaluate(x=np.array([1.0, -1.0])).tolist() == [True, False]
+    assert (-x).evaluate(x=np.array([True, False])).tolist() == [-1, 0]
+
+
+def test_slices_past_the_end_are_refused_when_data_are_bound() -> None:
+    k = td.dim("k")
+    for e in (x[:5], x[-5], x[5], td.basis(k, 5) * x, td.jacobian(x[:5], x)):
+        with pytest.raises(td.BindError, match="does not lie on an axis of size 3"):
+            e.evaluate(x=np.ones(3))
+    with pytest.raises(td.BindError, match="k - 1 of .* is -1"):
+        td.jacobian(x[1:] - x[:-1], x).evaluate(x=np.ones(0))
+    assert td.vector("v", 5)[2:2:2].evaluate(v=np.arange(5.0)).shape == (0,)
+
+
+def test_numbers_that_are_not_finite() -> None:
+    assert (np.inf * x).evaluate(x=[1.0]).tolist() == [np.inf]
+    assert np.isnan((x + np.nan).evaluate(x=[1.0])).all()
+    assert td.parse(str(np.inf * x), x=x) is np.inf * x
+    for make in (
+        lambda: x**np.inf,
+        lambda: td.exp(2.0) * 10**400,
+        lambda: td.sigmoid(1j),
+        lambda: td.constant(0) ** -1,
+    ):
+        try:
+            make()
+        except td.TensorDSLError as error:
+            assert len(str(error)) > 20
+
+
+def test_complex_numbers_beside_real_data() -> None:
+    np.testing.assert_allclose((1j * td.sin(x)).evaluate(x=np.ones(2)), 1j * np.sin([1, 1]))
+    m = np.array([[1j, 2], [3, 4]])
+    o = td.compile(td.constant(m) @ td.matrix("Z", 2, 2), output="operator")(Z=np.eye(2))
+    np.testing.assert_allclose(o.H @ np.ones(2), m.conj().T @ np.ones(2))
+    np.testing.assert_allclose(o @ np.ones(2), m @ np.ones(2))
+
+
+def test_expressions_can_be_copied_and_stored() -> None:
+    e = td.exp(A @ x) + td.linalg.inv(A) @ (x * td.sum(x[1:] / 2))
+    assert pickle.loads(pickle.dumps(e)) is e
+    assert copy.deepcopy(e) is e
+    assert pickle.loads(pickle.dumps(td.dim("k") * 2)) == td.dim("k") * 2
+
+
+def test_a_second_call_looks_at_the_data_again() -> None:
+    f = td.compile(A * A)
+    a = np.array([[1.0, 2.0], [3.0, 4.0]])
+    np.testing.assert_array_equal(f(A=a), a * a)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy discourages np.matrix, in which * is the matrix product
+        np.testing.assert_array_equal(f(A=np.matrix(a)), a * a)
+    with pytest.raises(td.BindError, match="without a name"):
+        f(a)
+
+
+def test_import_is_light() -> None:
+    heavy = "{'scipy', 'dask', 'distributed', 'matplotlib', 'lark', 'rich', 'opt_einsum', 'zarr', 'typer'}"
+    code = f"import sys, tensordsl; print(sorted({heavy} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])

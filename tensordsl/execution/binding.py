@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tensordsl.dims import AnySize
+from tensordsl.dims import AnySize, evaluate
 from tensordsl.dims import bind as bind_sizes
 from tensordsl.errors import BindError, UnsupportedError, show_shape
-from tensordsl.expr import Expr, Symbol, brief, declared
+from tensordsl.expr import Expr, Select, Symbol, brief, declared
+from tensordsl.graph import topological
 
 
 class Bound(NamedTuple):
@@ -49,7 +50,40 @@ def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
             f"The data for {name} has the dtype {array.dtype}; expected numbers (integer, floating or "
             f"complex). Convert it first, as in np.asarray({name}, dtype=float)."
         )
-    return array
+    # Whole numbers and truth values are computed in 64 bits, so that sums of products do not overflow a narrow type.
+    return array.astype(np.int64) if array.dtype.kind in "biu" and array.dtype.itemsize < 8 else array
+
+
+def check_sizes(expressions: Sequence[Expr], sizes: Mapping[str, int]) -> None:
+    """`BindError` where the data make a size negative, or too small for a slice or a position that is taken."""
+    for node in topological(expressions):
+        shape = [size for size in node.shape if isinstance(size, int) or size.names <= sizes.keys()]
+        negative = next((size for size in shape if evaluate(size, sizes) < 0), None)
+        if negative is not None:
+            raise BindError(
+                f"The size {negative} of {brief(node)} is {evaluate(negative, sizes)} for this data "
+                f"({_listed(sizes)}). Give larger arrays."
+            )
+        if isinstance(node, Select):
+            parts = [node.start, node.size, 1 if node.length is None else node.length]
+            if any(not isinstance(part, int) and not part.names <= sizes.keys() for part in parts):
+                continue
+            start, size, length = (evaluate(part, sizes) for part in parts)
+            ends = (start, start + (length - 1) * node.step)
+            if length and not all(0 <= end < size for end in ends):
+                what = (
+                    f"The position {node.start}"
+                    if node.length is None
+                    else f"A slice from {node.start} of length {node.length}"
+                )
+                raise BindError(
+                    f"{what} does not lie on an axis of size {size} ({_listed(sizes)}). Give a larger array, or declare "
+                    "the axis with its number, which slices then respect as in NumPy."
+                )
+
+
+def _listed(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} = {size}" for name, size in sorted(sizes.items())) or "all sizes are given"
 
 
 def bind(
@@ -62,10 +96,17 @@ def bind(
     """Check the data against the symbols and solve for the dimensions."""
     given: dict[str, Any] = {}
     shapes_of_keys: list[tuple[Symbol, Any]] = []
+    if data is not None and not isinstance(data, Mapping):
+        raise BindError(
+            f"Data is given by name, as in evaluate({', '.join(s.name + '=...' for s in symbols)}), or in a mapping; "
+            f"given was a {type(data).__name__} without a name."
+        )
+    by_name = {symbol.name: symbol for symbol in symbols}
     for key, value in (data or {}).items():
         if isinstance(key, Symbol):
-            given[key.name] = value
             shapes_of_keys.append((key, value))
+            if by_name.get(key.name, key) is key:  # another symbol of that name says nothing of this one
+                given[key.name] = value
         elif isinstance(key, str):
             given[key] = value
         else:
@@ -130,13 +171,18 @@ def _from_lost(
     pairs: list[tuple[AnySize, int, str]] = []
     by_symbol = {symbol.name: symbol for symbol, _ in keys}
     for name, value in given.items():
-        if name in here or not hasattr(value, "shape"):
+        if name in here or not _is_data(value):
             continue
         candidates = [by_symbol[name]] if name in by_symbol else list(declared.get(name, ()))
-        fitting = [s for s in candidates if s.ndim == len(value.shape) and lost & {d.name for d in s.dims}]
+        fitting = [s for s in candidates if s.ndim == np.ndim(value) and lost & {d.name for d in s.dims}]
         if len(fitting) == 1:
             pairs += [
                 (size, actual, f"axis {place} of {name}")
-                for place, (size, actual) in enumerate(zip(fitting[0].shape, value.shape, strict=True))
+                for place, (size, actual) in enumerate(zip(fitting[0].shape, np.shape(value), strict=True))
             ]
     return pairs
+
+
+def _is_data(value: object) -> bool:
+    """Whether a value has a shape that can be read off without computing anything."""
+    return hasattr(value, "shape") or (isinstance(value, list | tuple) and np.asarray(value).dtype.kind in "biufc")

@@ -44,10 +44,14 @@ def check_derivative(
         raise UnsupportedError(f"A derivative is checked with respect to a symbol, not {x!r}.")
     ours = jacobian(node, x) if derivative is None else derivative
     values, sizes = sample([node, ours], x, seed) if data is None else (_by_symbol(node, x, data), {})
+    if any(np.iscomplexobj(value) for value in values.values()):
+        raise UnsupportedError("A derivative is checked in real variables; the data are complex. Give real data.")
     f = compile_function(node)
     point = np.array(values[x], dtype=np.result_type(np.asarray(values[x]), np.float64))
     others: dict[Any, Any] = {s: v for s, v in values.items() if s != x}
     found = np.asarray(compile_function(ours)({**others, x: point}, **sizes))
+    if np.iscomplexobj(found) or np.iscomplexobj(f({**others, x: point}, **sizes)):
+        raise UnsupportedError(f"{brief(node)} has complex values; a derivative is checked for real ones only.")
     numerical = np.zeros((*np.shape(f({**others, x: point}, **sizes)), *point.shape))
     for place in np.ndindex(point.shape):
         step = STEP * max(1.0, float(abs(point[place])))

@@ -12,13 +12,14 @@ import numpy as np
 from tensordsl.contraction import add_terms, contract
 from tensordsl.dims import evaluate as size_value
 from tensordsl.errors import BindError, ShapeError, UnsupportedError, describe, show_shape
-from tensordsl.execution.binding import bind, needed_symbols
+from tensordsl.execution.binding import bind, check_sizes, needed_symbols
 from tensordsl.execution.structured import to_coo
-from tensordsl.expr import Contraction, Elementwise, Expr, Primitive, Sum, Symbol, brief, operation
+from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Sum, Symbol, brief, operation
 from tensordsl.functions.convert import as_expr
-from tensordsl.graph import rebuild
+from tensordsl.graph import rebuild, topological
 from tensordsl.program.build import build, dimensions
 
+PLANS = 128  # kept by one function, one for each combination of shapes and dtypes
 OUTPUTS = ("dense", "sparse", "operator")
 
 
@@ -43,7 +44,8 @@ class CompiledFunction:
         if data is None and len(named) == len(self._names):
             try:
                 arrays = [named[name] for name in self._names]
-                run = self._ready.get(tuple([(a.shape, a.dtype) for a in arrays]))
+                # Arrays of other kinds (masked ones, matrices) are looked at anew each time.
+                run = self._ready.get(tuple([(a.shape, a.dtype) for a in arrays if type(a) is np.ndarray]))
             except (KeyError, AttributeError):
                 run = None
         return self._first(data, named) if run is None else run(*arrays)
@@ -55,6 +57,9 @@ class CompiledFunction:
             key = (key, tuple(bound.sizes[p] for p in self._parameters))
         run = self._ready.get(key)
         if run is None:
+            check_sizes(self.expressions, bound.sizes)
+            if len(self._ready) >= PLANS:
+                self._ready.clear()
             run = self._ready[key] = self._plan(bound.arrays, bound.sizes)
         return run(*bound.arrays)
 
@@ -97,16 +102,26 @@ class CompiledFunction:
 
 
 def guarded(function: Callable[..., Any], fixed: tuple[int, ...]) -> Callable[..., Any]:
-    """The function with errors of linear algebra in our words."""
-    singular = np.linalg.LinAlgError
+    """The function with the errors of NumPy in our words."""
 
     def run(*values: Any) -> Any:
         try:
             return function(*values, *fixed)
-        except singular as error:
+        except np.linalg.LinAlgError as error:
             raise BindError(
                 f"A matrix that is inverted or solved with is singular for this data ({error}). "
                 "Check the data, or add a small multiple of td.identity to the matrix."
+            ) from None
+        except MemoryError as error:
+            raise BindError(
+                f"The result does not fit in memory ({error}). td.plan(...) says how large it is; output='sparse' and "
+                "output='operator' hold a derivative without its zeros, td.jvp and td.vjp apply it."
+            ) from None
+        except (TypeError, ValueError, ArithmeticError) as error:
+            kinds = ", ".join(str(getattr(value, "dtype", type(value).__name__)) for value in values)
+            raise BindError(
+                f"NumPy cannot compute this with data of the types {kinds or 'none'}: {error}. "
+                "Give floating-point arrays, as in np.asarray(x, dtype=float)."
             ) from None
 
     return run
@@ -122,7 +137,12 @@ def operator_maker(node: Expr, names: Sequence[str]) -> Callable[[Mapping[str, A
     on the vector are computed once, when the operator is made.
     """
     rows, columns = node.shape
-    free = next(name for name in ("v", "direction", "_v") if name not in names)
+    free = next(name for name in ("v", *(f"v{n}" for n in range(len(names) + 1))) if name not in names)
+    numbers: list[Any] = [
+        part.array if isinstance(part, Constant) else part.coefficient
+        for part in topological([node])
+        if isinstance(part, Constant) or (isinstance(part, Contraction) and isinstance(part.coefficient, complex))
+    ]
     vector, adjoint = Symbol(free, (columns,)), Symbol(free, (rows,))
     forward = contract(1, [(node, ((0,), (1,))), (vector, ((1,),))], ((0,),), {0: rows, 1: columns})
     backward = contract(1, [(node, ((0,), (1,))), (adjoint, ((0,),))], ((1,),), {0: rows, 1: columns})
@@ -139,16 +159,13 @@ def operator_maker(node: Expr, names: Sequence[str]) -> Callable[[Mapping[str, A
             values = before(**{**given, **dims})
             given.update({s.name: v for s, v in zip(fixed, values, strict=True)})
         shape = (size_value(rows, sizes), size_value(columns, sizes))
-        dtype = np.result_type(*given.values(), np.float64)
-        conjugate = dtype.kind == "c"
+        dtype = np.result_type(*given.values(), *numbers, np.float32)
 
         def matvec(v: Any) -> Any:
             return after[0](**{**given, **dims, free: np.asarray(v).reshape(-1)})
 
         def rmatvec(w: Any) -> Any:
-            w = np.asarray(w).reshape(-1)
-            found = after[1](**{**given, **dims, free: w.conj() if conjugate else w})
-            return found.conj() if conjugate else found
+            return np.conj(after[1](**{**given, **dims, free: np.conj(np.asarray(w).reshape(-1))}))
 
         return LinearOperator(shape, matvec=matvec, rmatvec=rmatvec, dtype=dtype)
 
@@ -230,7 +247,7 @@ def compile(e: Any, output: str = "dense") -> CompiledFunction:
     return CompiledFunction(expressions, output, single)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _evaluator(e: Expr) -> CompiledFunction:
     return CompiledFunction((e,), "dense", True)
 

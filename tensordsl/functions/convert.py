@@ -91,8 +91,10 @@ def constant(array: Any) -> Expr:
     >>> td.constant([1.0, 2.0]).shape
     (2,)
     """
+    if isinstance(array, np.generic):
+        array = array.item()
     if isinstance(array, int | float | complex):
-        return number(int(array) if isinstance(array, bool) else array)
+        return number(check_number(int(array) if isinstance(array, bool) else array))
     try:
         value = np.asarray(array)
     except ValueError as error:
@@ -102,7 +104,7 @@ def constant(array: Any) -> Expr:
     if value.ndim == 0:
         item = value.item()
         return number(int(item) if isinstance(item, bool) else item)
-    return Constant(value)
+    return Constant(value.astype(np.int64) if value.dtype.kind in "biu" and value.dtype.itemsize < 8 else value)
 
 
 @public(name="identity")
@@ -160,6 +162,13 @@ def basis(size: AnySize, position: AnySize) -> Expr:
     array([0., 1., 0.])
     """
     return Select(check_size(size), check_position(position, check_size(size)))
+
+
+def check_number(value: int | float | complex) -> int | float | complex:
+    """A number that can stand in a program: a whole one must be within the range of floating-point numbers."""
+    if isinstance(value, int) and value.bit_length() > 1023:
+        raise UnsupportedError(f"A whole number of {value.bit_length()} bits is too large to be computed with.")
+    return value
 
 
 def check_position(position: AnySize, size: AnySize) -> AnySize:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from math import isfinite
 from typing import Any, cast
 
 import numpy as np
 
 from tensordsl.contraction import contract, is_repeated, is_zero, number, number_of, scale, without_axes
 from tensordsl.errors import UnsupportedError
-from tensordsl.expr import Elementwise, Expr, Liftable, array_functions, brief, operation
+from tensordsl.expr import Elementwise, Expr, Liftable, Number, array_functions, brief, operation
 from tensordsl.functions.convert import as_expr
 from tensordsl.functions.operators import broadcast_shape, broadcast_to, multiply_all
 from tensordsl.functions.record import ElementwiseRecord, elementwise_records, functions, public
@@ -28,8 +29,12 @@ def apply(record: ElementwiseRecord, *arguments: object) -> Expr:
     values = [number_of(node) for node in nodes]
     shape = broadcast_shape(nodes, f"Cannot apply {record.name} entry by entry")
     if all(value is not None for value in values):
-        with np.errstate(all="ignore"):
-            value = np.asarray(record.value(*[float(v) if isinstance(v, Fraction) else v for v in values])).item()
+        try:
+            with np.errstate(all="ignore"):
+                value = np.asarray(record.value(*[float(v) if isinstance(v, Fraction) else v for v in values])).item()
+        except (TypeError, ValueError, ArithmeticError):
+            words = ", ".join(map(str, values))
+            raise UnsupportedError(f"{record.name} is not defined for {words}; its domain: {record.domain}.") from None
         if np.isfinite(value):
             return number(_exact(int(value) if isinstance(value, bool) else value, values), shape)
     spread = [broadcast_to(node, shape) for node in nodes]
@@ -301,18 +306,27 @@ def power(base: object, exponent: object) -> Expr:
     a, b = as_expr(base), as_expr(exponent)
     value, from_number = number_of(b), number_of(a)
     shape = broadcast_shape([a, b], "Cannot raise to a power entry by entry")
-    whole = value is not None and not isinstance(value, complex) and value == int(value)
-    if value is not None and whole and 0 <= value <= 4:  # type: ignore[operator]
-        return broadcast_to(multiply_all([a] * int(value)), shape) if value else number(1, shape)  # type: ignore[arg-type]
-    if whole and isinstance(from_number, int | Fraction) and from_number != 0:
+    whole = whole_number(value)
+    if whole is not None and 0 <= whole <= 4:
+        return broadcast_to(multiply_all([a] * whole), shape) if whole else number(1, shape)
+    if whole is not None and isinstance(from_number, int | Fraction):
+        if from_number == 0 and whole < 0:
+            raise UnsupportedError(f"Zero cannot be raised to the power {whole}.")
         digits = max(abs(Fraction(from_number).numerator), Fraction(from_number).denominator).bit_length()
-        if digits * abs(int(value)) > LARGEST_BITS:  # type: ignore[arg-type]
+        if digits * abs(whole) > LARGEST_BITS:
             raise UnsupportedError(f"The number {brief(a)} ** {brief(b)} is too large to be computed with.")
-        return number(Fraction(from_number) ** int(value), shape)  # type: ignore[arg-type]
+        return number(Fraction(from_number) ** whole, shape)
     inner = _reciprocal_of(a)
     if inner is not None and value == -1:
         return broadcast_to(inner, shape)
     return _power(a, b)
+
+
+def whole_number(value: Number | None) -> int | None:
+    """A number as an int, where it is a whole one."""
+    if value is None or isinstance(value, complex) or not isfinite(value) or value != int(value):
+        return None
+    return int(value)
 
 
 def _reciprocal_of(node: Expr) -> Expr | None:

@@ -6,13 +6,16 @@ so that an index that `.tensor(...)` does not name is summed over its own term o
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from tensordsl.contraction import add_terms, contract, scale
 from tensordsl.dims import AnySize, product
 from tensordsl.errors import ShapeError, UnsupportedError, show_shape
-from tensordsl.expr import Expr, Liftable, Select, brief, operation
+from tensordsl.expr import Expr, Liftable, Select, array_functions, brief, operation
 from tensordsl.functions.convert import as_expr, check_position
 from tensordsl.functions.elementwise import divide, power
 from tensordsl.functions.record import functions
@@ -62,7 +65,6 @@ class Indexed(Liftable):
 
     __slots__ = ("terms",)
     __array_priority__ = 1001.0
-    __array_ufunc__ = None
 
     def __init__(self, terms: Sequence[Term]) -> None:
         self.terms = tuple(terms)
@@ -194,6 +196,32 @@ class Indexed(Liftable):
 
     def __rpow__(self, other: Any) -> Indexed:
         return self.lift(power, (other, self))
+
+    def __gt__(self, other: Any) -> Indexed:
+        return self.lift(functions["greater"], (self, other))
+
+    def __lt__(self, other: Any) -> Indexed:
+        return self.lift(functions["less"], (self, other))
+
+    def __ge__(self, other: Any) -> Indexed:
+        return self.lift(functions["greater_equal"], (self, other))
+
+    def __le__(self, other: Any) -> Indexed:
+        return self.lift(functions["less_equal"], (self, other))
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        known: dict[Any, Callable[..., Any]] = {
+            np.add: operator.add,
+            np.subtract: operator.sub,
+            np.multiply: operator.mul,
+            np.negative: operator.neg,
+        }
+        function = known.get(ufunc) or array_functions.get(ufunc)
+        if method != "__call__" or kwargs or function is None:
+            raise UnsupportedError(f"np.{ufunc.__name__} has no meaning for an indexed term here.")
+        if ufunc in known:
+            inputs = tuple(as_indexed(value) for value in inputs)
+        return function(*inputs)
 
     def __abs__(self) -> Indexed:
         return self.lift(functions["abs"], (self,))

@@ -420,9 +420,12 @@ def einsum(subscripts: str, *operands: object, **sizes: AnySize) -> Expr:
         pairs.append(Operand(node, tuple(slots)))
         place += len(piece) + 1
     for letter, given in sizes.items():
-        if letter not in text:
+        if letter not in names and not (len(letter) == 1 and letter in text):
             raise ShapeError(f"{where}: a size is given for {letter!r}, a letter that the subscripts do not have.")
-        known.setdefault(label(letter), check_size(given))
+        if known.setdefault(label(letter), check_size(given)) != given:
+            raise ShapeError(
+                f"{where}: the letter {letter!r} has the size {known[label(letter)]} in an operand and {given} by name."
+            )
     _solve_groups(pairs, known, where, text, names)
     if not arrow:
         counts = {letter: sum(axis.count(letter) for term in terms for axis in term) for letter in names}

@@ -223,7 +223,7 @@ def getitem(node: Expr, key: object) -> Any:
         )
     if sum(1 for k in keys if k is Ellipsis) > 1:
         raise mismatch("An index has one `...` at the most.", [(node, True)], "Write `:` for the other axes.")
-    if Ellipsis not in [k for k in keys if not isinstance(k, Expr)]:
+    if not any(k is Ellipsis for k in keys):
         keys.append(Ellipsis)
     operands: list[tuple[Expr, Groups]] = []
     slots: list[Group] = []
@@ -265,12 +265,13 @@ def getitem(node: Expr, key: object) -> Any:
 
 def _slice(key: slice, size: AnySize, node: Expr) -> tuple[AnySize, int, AnySize]:
     """Start, step and length of a slice; on an axis of symbolic size the ends are taken to lie within it."""
+    key = slice(*(_whole(part, node) for part in (key.start, key.stop, key.step)))
     step = 1 if key.step is None else key.step
     if not isinstance(step, int) or step == 0:
         raise ShapeError(f"The step {step!r} of a slice of {brief(node)} must be a whole number other than 0.")
     if isinstance(size, int) and not isinstance(key.start, Size) and not isinstance(key.stop, Size):
         places = range(*key.indices(size))
-        return (places.start if len(places) else 0), step, len(places)
+        return (places.start, step, len(places)) if len(places) else (0, 1, 0)
 
     def place(value: Any, default: AnySize) -> AnySize:
         if value is None:
@@ -290,6 +291,15 @@ def _slice(key: slice, size: AnySize, node: Expr) -> tuple[AnySize, int, AnySize
                 f"length of the axis is {size}. Declare the axis with a number."
             )
         span = -(-span // abs(step))
-    if isinstance(span, int) and span < 0:
-        span = 0
+    if isinstance(span, int) and span <= 0:
+        return 0, 1, 0
     return start, step, span
+
+
+def _whole(part: object, node: Expr) -> Any:
+    """An end or the step of a slice: a whole number, a size, or None."""
+    if part is None or isinstance(part, Size):
+        return part
+    if not hasattr(part, "__index__"):
+        raise ShapeError(f"A slice of {brief(node)} has the part {part!r}; expected whole numbers or sizes.")
+    return part.__index__()

@@ -40,6 +40,9 @@ class ElementwiseRecord:
     operations: int = 1  # floating-point operations for each entry, roughly
     truth: bool = False  # whether the value is true or false, not a number
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _elementwise_record, (self.name,)
+
     def value(self, *arguments: Any) -> Any:
         """The function of numbers or arrays."""
         return _function(self.numpy, self.arity)(*arguments)
@@ -69,6 +72,17 @@ class PrimitiveRecord:
     latex: str
     flops: Callable[..., Any] = field(default=lambda *sizes: 0)  # of the sizes of the first argument
     domain: str = "all real matrices"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _primitive_record, (self.name,)
+
+
+def _elementwise_record(name: str) -> ElementwiseRecord:
+    return elementwise_records[name]
+
+
+def _primitive_record(name: str) -> PrimitiveRecord:
+    return primitive_records[name]
 
 
 elementwise_records: dict[str, ElementwiseRecord] = {}

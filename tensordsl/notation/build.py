@@ -131,8 +131,14 @@ class Builder:
             case t.Comparison(operator, left, right):
                 names = {">": "greater", "<": "less", ">=": "greater_equal", "<=": "less_equal"}
                 return self.entrywise(names[operator], self.operand(left), self.operand(right))
-            case t.Transpose(operand):
-                return m.transpose(self.operand(operand))
+            case t.Transpose(operand, dotted):
+                node = self.operand(operand)
+                if node.ndim == 1 and not dotted:
+                    raise ParseError(
+                        "ᵀ of a vector is matrix notation, in which vectors are columns: parse with dialect='matrix', "
+                        "or write outer(x, y) and x @ y."
+                    )
+                return m.transpose(node)
             case t.Call(function, arguments, options):
                 return self.call(function, arguments, dict(options))
             case t.Subscript(base, keys):
@@ -160,6 +166,8 @@ class Builder:
             return self.dims[name]
         if name in functions:
             raise ParseError(f"{name} is a function: call it, as in {name}(x).")
+        if name in ("inf", "nan"):
+            return float(name)
         special = self.special(name)
         if special is not None:
             return special
@@ -278,6 +286,8 @@ class Builder:
                 rest = [self.option("axis", a) for a in arguments[count:]]
                 return functions[name](*values, *rest, **extra)
             return self.apply(name, [self.operand(a) for a in arguments], extra)
+        except IndexError:
+            raise ParseError(f"{function}(...) needs an argument.") from None
         except TypeError as error:
             words = str(error).partition(") ")[2] or str(error)
             raise ParseError(f"{function}(...) does not take these arguments: {words}.") from None

@@ -74,6 +74,7 @@ class Comparison(Tree):
 @dataclass(frozen=True)
 class Transpose(Tree):
     operand: Tree
+    dotted: bool = False  # written .T, which NumPy allows for a vector; ᵀ of one is matrix notation
 
 
 @dataclass(frozen=True)

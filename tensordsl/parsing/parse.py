@@ -195,7 +195,7 @@ class _Convert:
         return t.Power(items[0], items[1])
 
     def make_transpose(self, items: list[Any]) -> Any:
-        return t.Transpose(items[0])
+        return t.Transpose(items[0], str(items[1]) == ".T")
 
     def make_subscript(self, items: list[Any]) -> Any:
         return t.Subscript(items[0], tuple(item for item in items[1:] if item is not None))
@@ -215,7 +215,8 @@ class _Convert:
         return t.Number(int(text) if text.isdigit() else float(text))
 
     def make_name(self, items: list[Any]) -> Any:
-        return t.Name(check_name(str(items[0]), "anything", "x"))
+        name = str(items[0])
+        return t.Name(name if name == "δ" else check_name(name, "anything", "x"))
 
     def make_text(self, items: list[Any]) -> Any:
         return t.Text(str(items[0])[1:-1])

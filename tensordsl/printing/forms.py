@@ -91,7 +91,8 @@ def sliced(e: Expr, kept: int | None) -> tuple[Expr, dict[str, AnySize]]:
         kept = 2 if e.ndim > 2 else max(e.ndim - 1, 0)
     if not 0 <= kept <= e.ndim:
         raise ShapeError(f"kept={kept} axes cannot be kept of {e.ndim}.")
-    names = index_names(e)
+    symbols = {symbol.name for symbol in e.symbols}
+    names = (name for name in index_names(e) if f"e_{name}" not in symbols)
     taken = [next(names) for _ in range(e.ndim)]
     operands: list[tuple[Expr, Groups]] = [(e, plain(e))]
     for axis in range(kept, e.ndim):

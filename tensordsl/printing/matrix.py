@@ -26,6 +26,7 @@ from tensordsl.printing.names import (
     size_tree,
 )
 from tensordsl.printing.pieces import (
+    IDENTITY,
     Piece,
     chain,
     columns_product,
@@ -88,7 +89,7 @@ class MatrixPrinter:
             return elementwise_tree(node, tuple(self.argument(child) for child in node.children), node.ndim > 0)
         if isinstance(node, Primitive):
             return t.Call(
-                {"norm": "norm"}.get(node.record.name, node.record.name),
+                node.record.name,
                 tuple(self.tree(child) for child in node.children),
             )
         if isinstance(node, Select):
@@ -349,7 +350,7 @@ class MatrixPrinter:
     def identity(self, size: AnySize) -> t.Tree:
         if "I" in self.taken:
             return t.Call("identity", (size_tree(size),))
-        return t.Call("I", (size_tree(size),)) if self.sized else t.Name("I")
+        return t.Call("I", (size_tree(size),)) if self.sized else IDENTITY
 
     def commutation(self, rows: AnySize, columns: AnySize) -> t.Tree:
         sizes = (size_tree(rows), size_tree(columns))

@@ -10,6 +10,8 @@ from tensordsl.notation import tree as t
 from tensordsl.printing.index import counted, slice_tree
 from tensordsl.printing.names import size_tree, with_number
 
+IDENTITY = t.Call("I", ())  # an identity whose size the text around it says: not a symbol of that name
+
 
 @dataclass(eq=False)
 class Piece:
@@ -61,7 +63,7 @@ def transposed(piece: Piece) -> Piece:
     if isinstance(tree, t.Product) and tree.operator in ("@", "∘", "⊗"):
         parts = [transposed(Piece(f)).tree for f in tree.factors]
         return Piece(t.Product(tree.operator, tuple(reversed(parts) if tree.operator == "@" else parts)))
-    if isinstance(tree, t.Name) and tree.name == "I":
+    if tree == IDENTITY:
         return piece
     if isinstance(tree, t.Product) and isinstance(tree.factors[0], t.Number) and tree.operator == "/":  # entry by entry
         return Piece(t.Product("/", (tree.factors[0], transposed(Piece(tree.factors[1])).tree)))
@@ -148,6 +150,8 @@ def strip(tree: t.Tree) -> t.Tree:
     """Take the marks off diagonal matrices, which only printing needs."""
     if isinstance(tree, t.Call) and is_diagonal(tree):
         return t.Call("diag", tuple(strip(a) for a in tree.arguments))
+    if tree == IDENTITY:
+        return t.Name("I")
     return replace(tree, **{part.name: _strip(getattr(tree, part.name)) for part in fields(tree)})
 
 

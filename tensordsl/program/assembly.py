@@ -97,7 +97,8 @@ def buffer_for(out: Emitter, total: Value | None, structured: Sequence[Term], no
     kinds += [literal(t.coefficient) for t in structured if t.core is None or t.coefficient not in (1, -1)]
     if total is None:
         # Of structure alone, as of np.eye and np.ones, the entries are floating-point numbers.
-        dtype = f"np.result_type({', '.join(kinds)})" if cores else "np.float64"
+        kinds += [] if cores else ["np.float64"]
+        dtype = f"np.result_type({', '.join(kinds)})"
         return out.emit("allocate", f"np.zeros({out.shape(node.shape)}, {dtype})", cores, node.shape)
     name = total.register.name
     small = bool(total.ones) or total.register.ndim < node.ndim

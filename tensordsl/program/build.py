@@ -18,7 +18,7 @@ ASSUMED_SIZE = 100  # of a dimension that nothing fixes, for costs and the choic
 
 def variable(name: str, taken: set[str]) -> str:
     """A name for a Python variable."""
-    while keyword.iskeyword(name) or name == "np" or name in taken:
+    while keyword.iskeyword(name) or name in ("np", "complex", "__debug__") or name in taken:
         name += "_"
     taken.add(name)
     return name
@@ -37,7 +37,7 @@ def build(
     `factored` leaves the outputs as terms; `overwrite` lets a step write over an operand that dies there, which needs
     all arrays to be of one floating type.
     """
-    symbols = sorted({symbol for e in expressions for symbol in e.symbols}, key=lambda s: s.name)
+    symbols = sorted({symbol for e in expressions for symbol in e.symbols}, key=lambda s: s.order)
     taken: set[str] = set()
     arguments: dict[Symbol, str] = {symbol: variable(symbol.name, taken) for symbol in symbols}
     dims = sorted(dimensions(expressions))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from cmath import isfinite
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from math import isnan
 
 from tensordsl.dims import AnySize, evaluate
 from tensordsl.expr import Number, Select
@@ -21,9 +23,14 @@ class Value:
 
 
 def literal(value: Number) -> str:
+    """The source of a number."""
     if isinstance(value, Fraction) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
         value = float(value)
-    return f"({value!r})" if isinstance(value, complex) or value < 0 else repr(value)
+    if isinstance(value, complex):
+        return f"complex({literal(value.real)}, {literal(value.imag)})" if not isfinite(value) else f"({value!r})"
+    if not isfinite(value):
+        return "np.nan" if isnan(value) else "np.inf" if value > 0 else "(-np.inf)"
+    return f"({value!r})" if value < 0 else repr(value)
 
 
 class Emitter:
@@ -78,10 +85,10 @@ class Emitter:
         view_of: Register | None = None,
         ufunc: str | None = None,
         arguments: tuple[str, ...] = (),
-        truth: bool = False,
+        own_dtype: bool = False,  # a dtype that the operands have not: truth values, or complex of real numbers
     ) -> Register:
         name = self.fresh()
-        uniform = {r.uniform for r in operands if r.uniform is not None} == {True} and not truth
+        uniform = {r.uniform for r in operands if r.uniform is not None} == {True} and not own_dtype
         target = Register(name, tuple(sizes), view_of.root if view_of else name, view_of is None, uniform)
         moved = 0 if view_of else 8 * (self.count(sizes) + sum(self.count(r.sizes) for r in operands))
         self.instructions.append(
@@ -97,6 +104,8 @@ class Emitter:
         start = self.size(select.start)
         if select.length is None:
             return start
+        if select.length == 0:
+            return "0:0"
         if select.step == 1:
             return f"{start}:{self.size(select.start + select.length)}"
         if select.step > 0:
@@ -144,6 +153,7 @@ class Emitter:
             flops=entries,
             ufunc="np.multiply",
             arguments=(text, register.name),
+            own_dtype=isinstance(coefficient, complex),
         )
 
     def scaled_term(self, term: Term) -> Term:

@@ -27,6 +27,7 @@ class Lowering:
     def __init__(self, arguments: Mapping[Symbol, str], out: Emitter) -> None:
         self.out = out
         self._values: dict[Expr, Value] = {}
+        self._counted: dict[tuple[Expr, str], Value] = {}
         self._cores: dict[Expr, Term] = {}
         self._pairs: dict[object, tuple[Register, tuple[int, ...]]] = {}
         self._inverse_uses: dict[Expr, int] = {}
@@ -89,10 +90,26 @@ class Lowering:
         return self._whole(node)
 
     def _whole(self, node: Expr) -> list[Term]:
-        value = self.dense(node)
+        value = self.number(node)
         kept = [p for p in range(node.ndim) if p not in value.ones]
         core = self.out.drop(value.register, [p in kept for p in range(node.ndim)])
         return [Term(core, tuple(kept), 1, tuple((p,) for p in range(node.ndim)), dict(enumerate(node.shape)))]
+
+    def number(self, node: Expr, dtype: str = "np.int16") -> Value:
+        """The value as numbers to compute with: truth values count as 0 and 1, as sums of them do.
+
+        In 16 bits they leave the type of floating-point numbers beside them as it is, as truth values do in NumPy.
+        """
+        value = self.dense(node)
+        if not is_truth(node):
+            return value
+        key = (node, dtype)
+        if key not in self._counted:
+            register = value.register
+            source = f"{register.name}.astype({dtype})"
+            counted = self.out.emit("map", source, [register], register.sizes, labels="x", own_dtype=True)
+            self._counted[key] = Value(counted, value.ones)
+        return self._counted[key]
 
     def dense(self, node: Expr) -> Value:
         """The value as an array."""
@@ -181,7 +198,7 @@ class Lowering:
                 flops=entries * node.record.operations,
                 ufunc=node.record.ufunc,
                 arguments=tuple(names),
-                truth=node.record.truth,
+                own_dtype=node.record.truth or any(isinstance(number_of(child), complex) for child in node.children),
             ),
             ones,
         )
@@ -210,6 +227,12 @@ class Lowering:
         keep = term.axes
         numbers = {label: evaluate(size, self.out.sizes) for label, size in sizes.items()}
 
+        summed = any(label not in keep for label in sizes)
+        truths = all(is_truth(factor) for factor, _ in others)
+
+        def number(factor: Expr) -> Value:
+            return self.number(factor, "np.int64" if summed else "np.int16") if truths else self.dense(factor)
+
         inverses: list[tuple[Expr, Groups]] = []
         ready: list[tuple[Register, tuple[Label, ...]]] = []
         for factor, slots in others:
@@ -221,7 +244,7 @@ class Lowering:
             ):
                 inverses.append((factor, slots))
                 continue
-            ready.append(self._operand(self.dense(factor), factor, slots, slicers, sizes))
+            ready.append(self._operand(number(factor), factor, slots, slicers, sizes))
         pending: list[Expr | None] = [None] * len(ready)
         for factor, slots in inverses:
             pending.append(factor)
@@ -466,6 +489,11 @@ class Lowering:
             flops=2 * n**3 // 3 + 2 * n * n * m,
         )
         return register, None, labels
+
+
+def is_truth(node: Expr) -> bool:
+    """Whether the entries of a node are true or false."""
+    return isinstance(node, Elementwise) and node.record.truth
 
 
 def add_slicer(slicers: dict[Label, tuple[Select, Label | None]], select: Select, labels: Sequence[Label]) -> bool:

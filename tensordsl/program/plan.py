@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tensordsl.dims import check_name
 from tensordsl.errors import PlanError, UnsupportedError
 from tensordsl.expr import Expr, operation
 from tensordsl.functions.convert import as_expr
@@ -133,7 +134,7 @@ def plan(e: Any, **sizes: int) -> Plan:
 @operation("to_python")
 def to_python(e: Expr, name: str = "f") -> str:
     """The source of one function that computes an expression and needs only NumPy."""
-    program = build([e], {}, name=name)
+    program = build([e], {}, name=check_name(name, "a function", "e.to_python('f')"))
     lines = [
         f"{key} = np.array({value.tolist()!r}, dtype=np.{value.dtype.name})"  # type: ignore[attr-defined]
         for key, value in program.constants.items()
