@@ -51,12 +51,6 @@ def number(value: Number, shape: Shape = ()) -> Expr:
     return contract(value, [], singles(range(len(shape))), dict(enumerate(shape)))
 
 
-def tidy_number(value: Number) -> Number:
-    if isinstance(value, Fraction) and value.denominator == 1:
-        return value.numerator
-    return value
-
-
 def is_flat(node: Expr) -> bool:
     """Whether a node is a sum without a sum in it. What looks into the terms of a sum stops there, so that a long
     chain of additions, which is a sum of sums, stays linear."""

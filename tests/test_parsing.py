@@ -506,3 +506,12 @@ def test_long_texts_are_read() -> None:
     assert parse(" + ".join(["x"] * 5000)) == 5000 * x
     assert parse("(" * 100 + "x" + ")" * 100) == x
     assert parse("*".join(["a"] * 8)) == a**2 * a**2 * a**2 * a**2
+
+
+@pytest.mark.parametrize(("text", "start", "stop"), [("exp(x) + ex(x)", 9, 11), ("zz*x + z*x", 7, 8), ("x + xx", 4, 6)])
+def test_the_caret_stands_under_the_name_at_fault(text: str, start: int, stop: int) -> None:
+    with pytest.raises(td.ParseError) as caught:
+        td.parse(text, x=(3,), zz=(3,))
+    lines = str(caught.value).splitlines()
+    place = next(n for n, line in enumerate(lines) if line.strip() == text)
+    assert lines[place + 1] == " " * (lines[place].index(text) + start) + "^" * (stop - start)

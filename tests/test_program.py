@@ -324,7 +324,7 @@ def test_slices_past_the_end_are_refused_when_data_are_bound() -> None:
     for e in (x[:5], x[-5], x[5], td.basis(k, 5) * x, td.jacobian(x[:5], x)):
         with pytest.raises(td.BindError, match="does not lie on an axis of size 3"):
             e.evaluate(x=np.ones(3))
-    with pytest.raises(td.BindError, match="k - 1 of .* is -1"):
+    with pytest.raises(td.BindError, match=r"k - 1 of .* is -1"):
         td.jacobian(x[1:] - x[:-1], x).evaluate(x=np.ones(0))
     assert td.vector("v", 5)[2:2:2].evaluate(v=np.arange(5.0)).shape == (0,)
 
@@ -333,16 +333,10 @@ def test_numbers_that_are_not_finite() -> None:
     assert (np.inf * x).evaluate(x=[1.0]).tolist() == [np.inf]
     assert np.isnan((x + np.nan).evaluate(x=[1.0])).all()
     assert td.parse(str(np.inf * x), x=x) is np.inf * x
-    for make in (
-        lambda: x**np.inf,
-        lambda: td.exp(2.0) * 10**400,
-        lambda: td.sigmoid(1j),
-        lambda: td.constant(0) ** -1,
-    ):
-        try:
+    assert (x**np.inf).evaluate(x=[0.5, 2.0]).tolist() == [0.0, np.inf]
+    for make in (lambda: x * 10**400, lambda: td.sigmoid(1j), lambda: td.constant(0) ** -1, lambda: td.greater(1j, 2)):
+        with pytest.raises(td.UnsupportedError, match=r"too large|not defined|cannot be raised"):
             make()
-        except td.TensorDSLError as error:
-            assert len(str(error)) > 20
 
 
 def test_complex_numbers_beside_real_data() -> None:

@@ -71,14 +71,12 @@ def check_sizes(expressions: Sequence[Expr], sizes: Mapping[str, int]) -> None:
             start, size, length = (evaluate(part, sizes) for part in parts)
             ends = (start, start + (length - 1) * node.step)
             if length and not all(0 <= end < size for end in ends):
-                what = (
-                    f"The position {node.start}"
-                    if node.length is None
-                    else f"A slice from {node.start} of length {node.length}"
-                )
+                what = f"The position {node.start}"
+                if node.length is not None:
+                    what = f"A slice from {node.start} of length {node.length}"
                 raise BindError(
-                    f"{what} does not lie on an axis of size {size} ({_listed(sizes)}). Give a larger array, or declare "
-                    "the axis with its number, which slices then respect as in NumPy."
+                    f"{what} does not lie on an axis of size {size} ({_listed(sizes)}). Give a larger array, or "
+                    "declare the axis with its number, which slices then respect as in NumPy."
                 )
 
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 @dataclass(frozen=True)
 class Tree:
-    """A node of a text; `place` is where it stood in the text that was parsed, if it was."""
+    """A node of a text."""
 
 
 @dataclass(frozen=True)

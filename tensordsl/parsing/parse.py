@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -57,10 +58,8 @@ def declared(name: str, value: Any) -> Expr:
 def _place(text: str, message: str) -> str | None:
     """The text with a caret under the name that a message quotes."""
     quoted = message.split("'")
-    if len(quoted) > 2 and quoted[1] and quoted[1] in text:
-        start = text.index(quoted[1])
-        return mark(text, start, start + len(quoted[1]))
-    return None
+    found = re.search(rf"(?<!\w){re.escape(quoted[1])}(?!\w)", text) if len(quoted) > 2 and quoted[1] else None
+    return mark(text, *found.span()) if found else None
 
 
 @cache

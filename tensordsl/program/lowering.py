@@ -7,7 +7,6 @@ contraction path; what is structure (deltas, ones, groups, scattered slices) sta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 
 from tensordsl.contraction import as_operands, is_structured, number_of, slice_of_slice
 from tensordsl.dims import AnySize, evaluate
@@ -186,7 +185,7 @@ class Lowering:
                 ones,
             )
         if exponent is not None and not isinstance(exponent, complex):
-            names[1] = repr(float(exponent)) if exponent < 0 or isinstance(exponent, Fraction) else repr(exponent)
+            names[1] = literal(float(exponent) if exponent < 0 else exponent)
         source = node.record.numpy.format(*names)
         return Value(
             self.out.emit(
