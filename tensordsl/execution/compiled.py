@@ -213,7 +213,8 @@ def compile(e: Any, output: str = "dense") -> CompiledFunction:
 
     `output="sparse"` gives a `scipy.sparse.coo_array`, built from the labels; `"operator"` the
     `scipy.sparse.linalg.LinearOperator` of a matrix. The function is planned once for each combination of shapes and
-    dtypes; entries that are zero by structure stay zero, whatever the data hold (0·inf and 0·nan included).
+    dtypes; entries that are zero by structure stay zero, whatever the data hold (0·inf and 0·nan included). An operator
+    reads the arrays that it was made with each time it is applied: leave them as they are while it is in use.
 
     Raises `UnsupportedError` for another output, `ShapeError` for an operator that is no matrix, and, when called,
     `BindError` for data that is missing or ill-shaped.

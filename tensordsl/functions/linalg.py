@@ -154,7 +154,8 @@ def logdet(a: object) -> Expr:
 
 
 def solve(a: object, b: object) -> Expr:
-    """The solution x of A x = b, for a vector or matrix b: out[i] = inv(A)[i,j] * b[j]; computed without the inverse.
+    """The solution x of A x = b, for a vector or matrix b: out[i] = inv(A)[i,j] * b[j]; computed without the inverse
+    where that stands in one product only and is not stacked.
 
     Derivative: dx = inv(A) (db - dA x), from that of the inverse (Cookbook 60). Raises `ShapeError` unless A is square
     and b has as many rows, `BindError` when run on a singular A.
