@@ -483,3 +483,18 @@ def test_too_many_cases_are_refused() -> None:
 
 def test_large_constants_are_named_not_written() -> None:
     assert "constant_100_" in str(x[0] * td.constant(np.arange(100.0)))
+
+
+def test_a_label_twice_in_one_group_is_the_vec_of_a_diagonal() -> None:
+    k, m = td.dims("k m")
+    A, x, y = td.matrix("A", k, k), td.vector("x", m), td.vector("y", k)
+    for e, text in (
+        (td.jacobian_matrix(td.trace(A), A), "vec(I(k))ᵀ"),
+        (td.jacobian_matrix(x * td.trace(A), A), "x @ vec(I(k))ᵀ"),
+        (td.jacobian_matrix(td.diagonal(A) @ y, A), "vec(diag(y))ᵀ"),
+        (td.outer(td.vec(td.diag(y)), x), "vec(diag(y)) @ xᵀ"),
+    ):
+        assert e.to_string("matrix") == text
+        data = {A: np.arange(9.0).reshape(3, 3), x: np.array([1.0, -2]), y: np.array([1.0, 2, 3])}
+        again = td.parse(text, dialect="matrix", A=A, x=x, y=y)
+        np.testing.assert_array_equal(again.evaluate(data), e.evaluate(data))

@@ -216,6 +216,16 @@ class MatrixPrinter:
 
     def kronecker(self, graph: Graph, rows: Group, columns: Group, ndim: int) -> t.Tree | None:
         """What is left after reduction: a Kronecker product, with diagonal factors on its sides."""
+        for side, other in ((rows, columns), (columns, rows)):
+            if self.is_stacked_diagonal(graph, side, other):
+                weights = self.weight(graph, side[0])
+                square = diagonal(weights[0]) if weights else self.identity(graph.sizes[side[0]])
+                stack = t.Call("vec", (square,))
+                if side is rows:
+                    rest = chain(self.kronecker(graph, (), columns, 2)) if columns else []
+                    return t.product("@", (stack, *rest))
+                rest = chain(self.kronecker(graph, rows, (), 2)) if rows else []
+                return t.product("@", (*rest, t.Transpose(stack)))
         if len(set(rows)) < len(rows) or len(set(columns)) < len(columns):
             raise Irreducible
         left: list[t.Tree] = []
@@ -269,6 +279,15 @@ class MatrixPrinter:
         if not factors:
             return None
         return t.product("@", tuple(part for f in factors for part in chain(f)))
+
+    def is_stacked_diagonal(self, graph: Graph, side: Group, other: Group) -> bool:
+        """Whether a group is one label twice, which stands nowhere else: vec of a diagonal matrix."""
+        return (
+            len(side) == 2
+            and side[0] == side[1]
+            and side[0] not in other
+            and not any(side[0] in (edge.u, edge.v) for edge in graph.edges)
+        )
 
     def khatri_rao(self, graph: Graph, edges: Sequence[Edge], rows: Group, columns: Group) -> t.Tree | None:
         """One matrix for each row label, all with the same column: the columnwise Kronecker product."""
