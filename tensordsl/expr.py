@@ -90,7 +90,7 @@ class Expr:
     depth: int
     extent: int  # the nodes of its text, where what is shared is written again
 
-    def _settle(self, shape: Shape, children: tuple[Expr, ...], *identity: object) -> None:
+    def _settle(self, shape: Shape, children: tuple[Expr, ...], identity: tuple[object, ...]) -> None:
         self.shape = shape
         self.children = children
         text = "\0".join([type(self).__name__, *map(str, identity), *[child.digest for child in children]])
@@ -346,6 +346,22 @@ class Expr:
 
 _interned: WeakValueDictionary[tuple[object, ...], Expr] = WeakValueDictionary()
 declared: dict[str, WeakSet[Symbol]] = {}  # the symbols of each name: data may be given for one that was lost
+N = TypeVar("N", bound=Expr)
+
+
+def interned(
+    cls: type[N], shape: Shape, children: tuple[Expr, ...], identity: tuple[object, ...], **fields: object
+) -> N:
+    """The one node of a kind with these children and this identity, made where there is none yet."""
+    key = (cls, identity, children)
+    found = _interned.get(key)
+    if found is None:
+        found = object.__new__(cls)
+        for name, value in fields.items():
+            setattr(found, name, value)
+        found._settle(shape, children, identity)
+        _interned[key] = found
+    return cast(N, found)
 
 
 class Symbol(Expr):
@@ -357,16 +373,11 @@ class Symbol(Expr):
 
     def __new__(cls, name: str, shape: Shape) -> Symbol:
         name = check_name(name, "a symbol", "td.vector('x', k)")
-        key = (cls, name, shape)
-        found = _interned.get(key)
-        if found is None:
-            found = object.__new__(cls)
-            found.name = name
-            found._settle(shape, (), name, shape)
+        found = interned(cls, shape, (), (name, shape), name=name)
+        if not found.symbols:
             found.symbols = frozenset([found])
-            _interned[key] = found
             declared.setdefault(name, WeakSet()).add(found)
-        return found  # type: ignore[return-value]
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Symbol, (self.name, self.shape)
@@ -384,16 +395,10 @@ class Constant(Expr):
     array: np.ndarray[Any, Any]
 
     def __new__(cls, array: np.ndarray[Any, Any]) -> Constant:
-        content = blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).hexdigest()
-        key = (cls, content, array.dtype.str, array.shape)
-        found = _interned.get(key)
-        if found is None:
-            found = object.__new__(cls)
-            found.array = array.copy()
-            found.array.flags.writeable = False
-            found._settle(tuple(array.shape), (), content, array.dtype.str, array.shape)
-            _interned[key] = found
-        return found  # type: ignore[return-value]
+        held = array.copy()
+        held.flags.writeable = False
+        content = blake2b(np.ascontiguousarray(held).tobytes(), digest_size=16).hexdigest()
+        return interned(cls, tuple(held.shape), (), (content, held.dtype.str, held.shape), array=held)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Constant, (self.array,)
@@ -414,14 +419,9 @@ class Select(Expr):
     size: AnySize
 
     def __new__(cls, size: AnySize, start: AnySize, step: int = 1, length: AnySize | None = None) -> Select:
-        key = (cls, size, start, step, length)
-        found = _interned.get(key)
-        if found is None:
-            found = object.__new__(cls)
-            found.size, found.start, found.step, found.length = size, start, step, length
-            found._settle((size,) if length is None else (length, size), (), size, start, step, length)
-            _interned[key] = found
-        return found  # type: ignore[return-value]
+        shape = (size,) if length is None else (length, size)
+        identity = (size, start, step, length)
+        return interned(cls, shape, (), identity, size=size, start=start, step=step, length=length)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Select, (self.size, self.start, self.step, self.length)
@@ -450,14 +450,9 @@ class Contraction(Expr):
         sizes: tuple[AnySize, ...],
         shape: Shape,
     ) -> Contraction:
-        key = (cls, repr(coefficient), factors, slots, output, sizes)
-        found = _interned.get(key)
-        if found is None:
-            found = object.__new__(cls)
-            found.coefficient, found.slots, found.output, found.sizes = coefficient, slots, output, sizes
-            found._settle(shape, factors, repr(coefficient), slots, output, sizes)
-            _interned[key] = found
-        return found  # type: ignore[return-value]
+        identity = (repr(coefficient), slots, output, sizes)
+        fields = {"coefficient": coefficient, "slots": slots, "output": output, "sizes": sizes}
+        return interned(cls, shape, factors, identity, **fields)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Contraction, (self.coefficient, self.children, self.slots, self.output, self.sizes, self.shape)
@@ -474,13 +469,7 @@ class Sum(Expr):
     rank = 7
 
     def __new__(cls, terms: tuple[Expr, ...]) -> Sum:
-        key = (cls, terms)
-        found = _interned.get(key)
-        if found is None:
-            found = object.__new__(cls)
-            found._settle(terms[0].shape, terms)
-            _interned[key] = found
-        return found  # type: ignore[return-value]
+        return interned(cls, terms[0].shape, terms, ())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Sum, (self.children,)
@@ -498,14 +487,7 @@ class Elementwise(Expr):
     record: ElementwiseRecord
 
     def __new__(cls, record: ElementwiseRecord, arguments: tuple[Expr, ...]) -> Elementwise:
-        key = (cls, record.name, arguments)
-        found = _interned.get(key)
-        if found is None:
-            found = object.__new__(cls)
-            found.record = record
-            found._settle(arguments[0].shape, arguments, record.name)
-            _interned[key] = found
-        return found  # type: ignore[return-value]
+        return interned(cls, arguments[0].shape, arguments, (record.name,), record=record)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Elementwise, (self.record, self.children)
@@ -523,14 +505,8 @@ class Primitive(Expr):
     record: PrimitiveRecord
 
     def __new__(cls, record: PrimitiveRecord, arguments: tuple[Expr, ...]) -> Primitive:
-        key = (cls, record.name, arguments)
-        found = _interned.get(key)
-        if found is None:
-            found = object.__new__(cls)
-            found.record = record
-            found._settle(record.shape(*[argument.shape for argument in arguments]), arguments, record.name)
-            _interned[key] = found
-        return found  # type: ignore[return-value]
+        shape = record.shape(*[argument.shape for argument in arguments])
+        return interned(cls, shape, arguments, (record.name,), record=record)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Primitive, (self.record, self.children)
