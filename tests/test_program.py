@@ -150,9 +150,50 @@ def by_plan(e: Expr, data: dict[str, Any], case: Case) -> tuple[Any, Any]:
     return 0, 0
 
 
+def by_text(form: str) -> Callable[[Expr, dict[str, Any], Case], tuple[Any, Any]]:
+    """The value of what the text of a form parses to."""
+
+    def read(e: Expr, data: dict[str, Any], case: Case) -> tuple[Any, Any]:
+        text = e.to_string(form)
+        dialect = "matrix" if form == "matrix" else "numpy"
+        again = td.parse(text, dialect=dialect, **{symbol.name: symbol for symbol in e.symbols})
+        value = np.asarray(again.evaluate(data, **DIMS))
+        return value.reshape(np.shape(case.oracle(data))), case.oracle(data)
+
+    return read
+
+
+def by_other_texts(e: Expr, data: dict[str, Any], case: Case) -> tuple[Any, Any]:
+    """Forms that are for people: they exist, on a line each or in their environment; their truth is tested elsewhere."""
+    texts = [e.to_string("cases"), e.to_string("slices"), e.to_dot(), *map(e.to_latex, ("index", "cases", "matrix"))]
+    assert all(texts)
+    assert all(text.count("{") == text.count("}") for text in texts)
+    return 0, 0
+
+
+def by_directions(e: Expr, data: dict[str, Any], case: Case) -> tuple[Any, Any]:
+    """The products with the Jacobian from both sides, each found from the other's definition."""
+    found, wanted = [], []
+    for name, symbol in case.variables.items():
+        step, weight = td.tensor("step", *symbol.shape), td.tensor("weight", *e.shape)
+        rng = np.random.default_rng(5)
+        more = {"step": rng.normal(size=np.shape(data[name])), "weight": rng.normal(size=np.shape(case.oracle(data)))}
+        truth = complex_step(case.oracle, data, name)
+        flat = np.asarray(truth).reshape(more["weight"].size, more["step"].size)
+        found.append(np.reshape(td.jvp(e, symbol, step).evaluate({**data, **more}, **DIMS), -1))
+        wanted.append(flat @ more["step"].reshape(-1))
+        found.append(np.reshape(td.vjp(e, symbol, weight).evaluate({**data, **more}, **DIMS), -1))
+        wanted.append(more["weight"].reshape(-1) @ flat)
+    return np.concatenate(found), np.concatenate(wanted)
+
+
 PASSES: dict[str, Callable[[Expr, dict[str, Any], Case], tuple[Any, Any]]] = {
     "dense": by_value,
     "to_python": by_source,
+    "index text": by_text("index"),
+    "matrix text": by_text("matrix"),
+    "other texts": by_other_texts,
+    "jvp and vjp": by_directions,
     "sparse": by_sparse,
     "operator": by_operator,
     "jacobian": by_jacobian,
