@@ -17,6 +17,7 @@ from tensordsl.labels import Groups, Label, Unifier, canonical_order, flat, fuse
 
 JOIN_LIMIT = 12  # factors up to which contractions are joined: far beyond what is read, far below what is slow
 FLATTEN_LIMIT = 8  # terms up to which sums are flattened, so that a long chain of additions stays linear
+STRUCTURE_LIMIT = 64  # terms up to which sums of deltas are: more patterns than four axes, or five, can have
 
 
 class Operand(NamedTuple):
@@ -443,9 +444,12 @@ def add_terms(terms: Sequence[Expr], shape: Shape) -> Expr:
     room = FLATTEN_LIMIT
     for term in terms:
         parts: Sequence[Expr] = [term]
-        if isinstance(term, Sum) and len(term.terms) <= room:
-            parts = term.terms
-            room -= len(parts)
+        if isinstance(term, Sum):
+            if len(term.terms) <= room:
+                parts = term.terms
+                room -= len(parts)
+            elif len(term.terms) <= STRUCTURE_LIMIT and is_structured(term):
+                parts = term.terms  # nested, the deltas would be lost to what looks for them in the terms
         for part in parts:
             coefficient, body = split_coefficient(part)
             if not is_zero(body):

@@ -164,7 +164,7 @@ def by_text(form: str) -> Callable[[Expr, dict[str, Any], Case], tuple[Any, Any]
 
 
 def by_other_texts(e: Expr, data: dict[str, Any], case: Case) -> tuple[Any, Any]:
-    """Forms that are for people: they exist, on a line each or in their environment; their truth is tested elsewhere."""
+    """Forms for people exist, on a line each or in their environment; their truth is tested elsewhere."""
     texts = [e.to_string("cases"), e.to_string("slices"), e.to_dot(), *map(e.to_latex, ("index", "cases", "matrix"))]
     assert all(texts)
     assert all(text.count("{") == text.count("}") for text in texts)
