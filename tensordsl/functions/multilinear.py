@@ -37,13 +37,6 @@ def outer(a: object, b: object) -> Expr:
     )
 
 
-def tensor_product(a: Expr, b: Expr) -> Expr:
-    """All axes of a, then all axes of b: out[i..,j..] = a[i..] * b[j..]."""
-    sizes = dict(enumerate((*a.shape, *b.shape)))
-    labels = singles(range(len(sizes)))
-    return contract(1, [(a, labels[: a.ndim]), (b, labels[a.ndim :])], labels, sizes)
-
-
 @public(np.inner)
 def inner(a: object, b: object) -> Expr:
     """NumPy's inner product, over the last axes: out[i..,j..] = a[i..,l] * b[j..,l].

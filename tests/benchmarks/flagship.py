@@ -376,7 +376,7 @@ def calls() -> Iterator[Any]:
             yield pytest.param(build, side, id=f"{build.__name__}-{side}")
 
 
-@pytest.mark.parametrize(("build", "side"), calls())
+@pytest.mark.parametrize(("build", "side"), list(calls()))
 def test_call(benchmark: Any, build: Callable[[], Pair], side: str) -> None:
     benchmark.group = build.__name__
     pair = build()
