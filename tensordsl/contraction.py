@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from tensordsl.dims import AnySize, Shape, content, product
+from tensordsl.dims import AnySize, Shape, content, is_at_most, product
 from tensordsl.expr import Constant, Contraction, Expr, Number, Select, Sum
 from tensordsl.labels import Groups, Label, Unifier, canonical_order, flat, fuse, is_plain, rename, repeats, singles
 
@@ -147,9 +147,10 @@ def contract(
             )
     unifier = Unifier(sizes)
     coefficient, joined = _join(coefficient, given, unifier, shared)
-    if coefficient == 0:
+    tidied = _tidy_selections(joined, output, unifier) if coefficient != 0 else None
+    if tidied is None:
         return zero(tuple(product(sizes[label] for label in group) for group in output))
-    return _canonical(coefficient, _tidy_selections(joined, output, unifier), output, unifier)
+    return _canonical(coefficient, tidied, output, unifier)
 
 
 def narrowed(node: Expr, slots: Groups) -> Operand:
@@ -246,8 +247,81 @@ def slice_of_slice(inner: Select, outer: Select) -> Select:
     return Select(inner.size, inner.start + outer.start * inner.step, inner.step * outer.step, outer.length)
 
 
-def _tidy_selections(operands: list[Operand], output: Groups, unifier: Unifier) -> list[Operand]:
-    """Drop selections that take everything or are summed away, and make two in a row one."""
+class Overlap(NamedTuple):
+    """What two selections of one axis both take, as selections of the rows of each and of the axis itself."""
+
+    first: Select
+    second: Select
+    both: Select
+
+
+def overlap(a: Select, b: Select) -> Overlap | None | bool:
+    """The places that two selections have in common: False where there are none, None where that is not known."""
+    lengths = [1 if select.length is None else select.length for select in (a, b)]
+    parts = (a.start, b.start, *lengths)
+    if all(isinstance(part, int) for part in parts):
+        rows = {a.start + a.step * row: row for row in range(lengths[0])}  # type: ignore[arg-type]
+        found = [(rows[place], row) for row in range(lengths[1]) if (place := b.start + b.step * row) in rows]  # type: ignore[arg-type]
+        if not found:
+            return False
+        (r, q), (r1, q1) = found[0], found[min(1, len(found) - 1)]
+        steps, count = (r1 - r or 1, q1 - q or 1), len(found)
+        return Overlap(
+            Select(lengths[0], r, steps[0], count),
+            Select(lengths[1], q, steps[1], count),
+            Select(a.size, a.start + a.step * r, a.step * steps[0], count),
+        )
+    if a.step != 1 or b.step != 1:
+        return None
+    ends = (a.start + lengths[0], b.start + lengths[1])
+    if is_at_most(ends[0], b.start) or is_at_most(ends[1], a.start):
+        return False
+    start = b.start if is_at_most(a.start, b.start) else a.start if is_at_most(b.start, a.start) else None
+    end = ends[0] if is_at_most(ends[0], ends[1]) else ends[1] if is_at_most(ends[1], ends[0]) else None
+    if start is None or end is None or not is_at_most(start, end):
+        return None
+    length = end - start
+    return Overlap(
+        Select(lengths[0], start - a.start, 1, length),
+        Select(lengths[1], start - b.start, 1, length),
+        Select(a.size, start, 1, length),
+    )
+
+
+def _meet(operands: list[Operand], unifier: Unifier) -> tuple[bool, list[Operand] | None]:
+    """Two selections of one axis are one of what both take; None, the product is zero, where that is nothing."""
+    on_axis: dict[Label, tuple[int, Select, Groups]] = {}
+    for place, (node, slots) in enumerate(operands):
+        if not isinstance(node, Select):
+            continue
+        *row, column = (unifier.resolve(group) for group in slots)
+        if len(column) != 1 or any(len(group) != 1 or group == column for group in row):
+            continue
+        if column[0] not in on_axis:
+            on_axis[column[0]] = (place, node, tuple(row))
+            continue
+        other, first, first_row = on_axis[column[0]]
+        found = overlap(first, node)
+        if found is None:
+            continue
+        if found is False:
+            return True, None
+        assert isinstance(found, Overlap)
+        kept = [operand for n, operand in enumerate(operands) if n not in (other, place)]
+        between = (unifier.fresh(found.both.length),)  # type: ignore[arg-type]
+        for part, its_row in ((found.first, first_row), (found.second, tuple(row))):
+            if its_row:
+                kept.append(Operand(part, (between, its_row[0])))
+        return True, [*kept, Operand(found.both, (between, column))]
+    return False, operands
+
+
+def _tidy_selections(operands: list[Operand], output: Groups, unifier: Unifier) -> list[Operand] | None:
+    """Drop selections that take everything or are summed away, and make two in a row, or on one axis, one.
+
+    None where two of one axis take nothing in common, so that the product is zero. Ends, as each round leaves fewer
+    selections, or fewer on one axis.
+    """
     if not any(isinstance(node, Select) for node, _ in operands):
         return operands
     operands = list(operands)
@@ -298,6 +372,11 @@ def _tidy_selections(operands: list[Operand], output: Groups, unifier: Unifier) 
                         break
             if changed:
                 break
+        if not changed:
+            changed, found = _meet(operands, unifier)
+            if found is None:
+                return None
+            operands = found
     return operands
 
 

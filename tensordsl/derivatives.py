@@ -51,7 +51,7 @@ def local_jacobian(node: Expr, place: int) -> LocalJacobian | None:
             return None
         labels = plain(node)
         return LocalJacobian(1, [Operand(slope, labels)], labels, labels, dict(enumerate(node.shape)))
-    if isinstance(node, Primitive):
+    if isinstance(node, Primitive) and node.record.jacobian is not None:
         jacobian = node.record.jacobian(node, place)
         labels = plain(jacobian)
         return LocalJacobian(
@@ -98,6 +98,9 @@ def pull_back(root: Expr, seed: Expr, extra: Shape, variables: Sequence[Symbol])
         )
         shared = frozenset([adjoint]) if several else frozenset()
         for place in active:
+            if isinstance(node, Primitive) and node.record.pull is not None:
+                adjoints.setdefault(node.children[place], []).append(node.record.pull(node, place, adjoint))
+                continue
             local = local_jacobian(node, place)
             if local is not None:
                 adjoints.setdefault(node.children[place], []).append(_chain(local, adjoint, extra, False, shared))
@@ -115,6 +118,9 @@ def push_forward(root: Expr, directions: dict[Expr, Expr]) -> Expr:
         terms = []
         for place, child in enumerate(node.children):
             if child in tangents and not is_zero(tangents[child]):
+                if isinstance(node, Primitive) and node.record.push is not None:
+                    terms.append(node.record.push(node, place, tangents[child]))
+                    continue
                 local = local_jacobian(node, place)
                 if local is not None:
                     terms.append(_chain(local, tangents[child], (), True))

@@ -252,6 +252,12 @@ def content(size: AnySize) -> tuple[int, AnySize]:
     return common, _collect([(monomial, coefficient // common) for monomial, coefficient in size.terms])
 
 
+def is_at_most(a: AnySize, b: AnySize) -> bool:
+    """Whether a ≤ b whatever the dimensions are, which are not negative; False also where that cannot be told."""
+    difference = b - a
+    return difference >= 0 if isinstance(difference, int) else all(c > 0 for _, c in difference.terms)
+
+
 def evaluate(size: AnySize, values: Mapping[str, int]) -> int:
     """The number that a size is, given its dimensions."""
     if isinstance(size, int):

@@ -228,6 +228,49 @@ class Expr:
         """The mean over `axis`, over all axes when None; see `td.mean`."""
         return _expr("mean", self, axis=axis, keepdims=keepdims)
 
+    def prod(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Expr:
+        """The product over `axis`, over all axes when None; see `td.prod`."""
+        return _expr("prod", self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Expr:
+        """The largest entry over `axis`, over all axes when None; see `td.max`."""
+        return _expr("max", self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Expr:
+        """The smallest entry over `axis`, over all axes when None; see `td.min`."""
+        return _expr("min", self, axis=axis, keepdims=keepdims)
+
+    def var(self, axis: int | tuple[int, ...] | None = None, ddof: int = 0, keepdims: bool = False) -> Expr:
+        """The variance over `axis`, over all axes when None; see `td.var`."""
+        return _expr("var", self, axis=axis, ddof=ddof, keepdims=keepdims)
+
+    def std(self, axis: int | tuple[int, ...] | None = None, ddof: int = 0, keepdims: bool = False) -> Expr:
+        """The standard deviation over `axis`, over all axes when None; see `td.std`."""
+        return _expr("std", self, axis=axis, ddof=ddof, keepdims=keepdims)
+
+    def reshape(self, *shape: Any, order: str = "C") -> Expr:
+        """The entries in another shape; see `td.reshape`."""
+        return _expr("reshape", self, shape[0] if len(shape) == 1 else shape, order=order)
+
+    def ravel(self, order: str = "C") -> Expr:
+        """All entries as a vector; see `td.ravel`."""
+        return _expr("ravel", self, order=order)
+
+    flatten = ravel
+
+    def swapaxes(self, axis1: int, axis2: int) -> Expr:
+        """Two axes exchanged; see `td.swapaxes`."""
+        return _expr("swapaxes", self, axis1, axis2)
+
+    def squeeze(self, axis: int | tuple[int, ...] | None = None) -> Expr:
+        """Without the axes of size one; see `td.squeeze`."""
+        return _expr("squeeze", self, axis)
+
+    @property
+    def mT(self) -> Expr:
+        """Each matrix of a stack transposed: out[...,j,i] = A[...,i,j]."""
+        return _expr("swapaxes", self, -1, -2)
+
     def dot(self, other: object) -> Expr:
         """NumPy's dot product; see `td.dot`."""
         return _expr("dot", self, other)

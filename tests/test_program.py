@@ -543,7 +543,7 @@ def test_steps_use_only_what_is_alive(case: Case) -> None:
     program = build([case.expression(), *[td.jacobian(case.expression(), s) for s in case.variables.values()]], DIMS)
     tree = ast.parse(program.source).body[0]
     assert isinstance(tree, ast.FunctionDef)
-    alive = {"np", *program.constants, *(argument.arg for argument in tree.args.args)}
+    alive = {"np", *program.constants, *program.routines, *(argument.arg for argument in tree.args.args)}
     for line in tree.body:
         names = [node for node in ast.walk(line) if isinstance(node, ast.Name)]
         assert {name.id for name in names if isinstance(name.ctx, ast.Load)} <= alive

@@ -69,7 +69,7 @@ class CompiledFunction:
         if self.output == "operator":
             return self._operators(sizes)
         program = build(self.expressions, sizes, factored=self.output == "sparse", overwrite=overwrite)
-        namespace: dict[str, Any] = {"np": np, **program.constants}
+        namespace: dict[str, Any] = {"np": np, **program.routines, **program.constants}
         code = builtins.compile(program.source, "<tensordsl program>", "exec")
         exec(code, namespace)  # noqa: S102 - the program's own source, made by us
         function = namespace["f"]

@@ -1,7 +1,4 @@
-"""Functions applied entry by entry: one record each, with the rule and its source beside it.
-
-The rules are those of any table of derivatives; "DLMF" is the NIST Digital Library of Mathematical Functions.
-"""
+"""Functions applied entry by entry: how a record becomes what users call; and powers, which algebra needs."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from tensordsl.errors import UnsupportedError
 from tensordsl.expr import Elementwise, Expr, Liftable, Number, array_functions, brief, operation
 from tensordsl.functions.convert import as_expr
 from tensordsl.functions.operators import broadcast_shape, broadcast_to, multiply_all
-from tensordsl.functions.record import ElementwiseRecord, elementwise_records, functions, public
+from tensordsl.functions.record import ElementwiseRecord, Routine, elementwise_records, functions, public
 from tensordsl.labels import singles
 
 LARGEST_BITS = 1024  # of a whole number that is folded: what a float can hold
@@ -67,6 +64,7 @@ def function(
     ufunc: str | None = None,
     operations: int = 1,
     truth: bool = False,
+    calls: tuple[Routine, ...] = (),
     about: str,
 ) -> Callable[..., Expr]:
     """Make a record and the function that users call."""
@@ -87,6 +85,7 @@ def function(
         ufunc,
         operations,
         truth,
+        calls,
     )
     elementwise_records[name] = record
 
@@ -119,12 +118,16 @@ def _docstring(record: ElementwiseRecord, about: str) -> str:
         *(f"{name}0 = np.array({point})" for name, point in zip(names, points, strict=True)),
     ]
     checks = [
-        f"np.allclose({call}.evaluate({data}), {record.numpy.format(*(name + '0' for name in names))})",
+        *([] if record.routines else [f"np.allclose({call}.evaluate({data}), {plain_source(record, names)})"]),
         *(f"td.check_derivative({call}, {name}, dict({data})) < 1e-6" for name in names),
     ]
     lines = [*(f">>> {line}" for line in setup), *(text for check in checks for text in (f">>> {check}", "True"))]
     errors = "" if record.arity == 1 else " Raises `ShapeError` where the shapes do not broadcast."
     return "\n".join([about, "", f"Domain: {record.domain}. Derivative: {record.source}.{errors}", "", *lines, ""])
+
+
+def plain_source(record: ElementwiseRecord, names: tuple[str, ...]) -> str:
+    return record.numpy.format(*(f"{name}0" for name in names))
 
 
 def lifted(function: Callable[..., Expr], *arguments: object) -> Expr:
@@ -137,111 +140,10 @@ def half(node: Expr) -> Expr:
     return scale(Fraction(1, 2), node)
 
 
-exp: Callable[..., Expr] = function(
-    "exp",
-    "np.exp({0})",
-    lambda y, x: y,
-    ufunc="np.exp",
-    operations=10,
-    latex=r"\exp",
-    same=(np.exp,),
-    source="(eˣ)′ = eˣ, DLMF 4.7.1",
-    about="The exponential: out[i] = exp(x[i]).",
-)
-log: Callable[..., Expr] = function(
-    "log",
-    "np.log({0})",
-    lambda y, x: reciprocal(x),
-    ufunc="np.log",
-    operations=10,
-    latex=r"\log",
-    sample=((0.5, 2.0),),
-    domain="positive numbers",
-    same=(np.log,),
-    source="(log x)′ = 1/x, DLMF 4.7.1",
-    about="The natural logarithm: out[i] = log(x[i]).",
-)
-sqrt: Callable[..., Expr] = function(
-    "sqrt",
-    "np.sqrt({0})",
-    lambda y, x: half(reciprocal(y)),
-    ufunc="np.sqrt",
-    operations=4,
-    latex=r"\sqrt",
-    sample=((0.5, 2.0),),
-    domain="positive numbers",
-    same=(np.sqrt,),
-    source="(√x)′ = 1/(2√x)",
-    about="The square root: out[i] = sqrt(x[i]).",
-)
-sin: Callable[..., Expr] = function(
-    "sin",
-    "np.sin({0})",
-    lambda y, x: cos(x),
-    ufunc="np.sin",
-    operations=10,
-    latex=r"\sin",
-    same=(np.sin,),
-    source="sin′ = cos, DLMF 4.20.1",
-    about="The sine: out[i] = sin(x[i]), x in radians.",
-)
-cos: Callable[..., Expr] = function(
-    "cos",
-    "np.cos({0})",
-    lambda y, x: -sin(x),
-    ufunc="np.cos",
-    operations=10,
-    latex=r"\cos",
-    same=(np.cos,),
-    source="cos′ = −sin, DLMF 4.20.2",
-    about="The cosine: out[i] = cos(x[i]), x in radians.",
-)
-tanh: Callable[..., Expr] = function(
-    "tanh",
-    "np.tanh({0})",
-    lambda y, x: 1 - y**2,
-    ufunc="np.tanh",
-    operations=10,
-    latex=r"\tanh",
-    same=(np.tanh,),
-    source="tanh′ = 1 − tanh², DLMF 4.34.3",
-    about="The hyperbolic tangent: out[i] = tanh(x[i]).",
-)
-# exp(-log(1 + exp(-x))), which neither overflows nor loses small values.
-sigmoid: Callable[..., Expr] = function(
-    "sigmoid",
-    "np.exp(-np.logaddexp(0, -{0}))",
-    lambda y, x: y * (1 - y),
-    operations=20,
-    latex=r"\sigma",
-    source="σ′ = σ(1 − σ)",
-    about="The logistic function: out[i] = 1/(1 + exp(-x[i])).",
-)
-abs_: Callable[..., Expr] = function(
-    "abs",
-    "np.abs({0})",
-    lambda y, x: sign(x),
-    ufunc="np.abs",
-    sample=((0.5, 2.0),),
-    same=(np.abs,),
-    latex=r"\operatorname{abs}",
-    source="|x|′ = sign x for x ≠ 0, and 0 is taken at 0",
-    about="The absolute value: out[i] = |x[i]|.",
-)
-sign: Callable[..., Expr] = function(
-    "sign",
-    "np.sign({0})",
-    lambda y, x: (None,),
-    ufunc="np.sign",
-    sample=((0.5, 2.0),),
-    same=(np.sign,),
-    source="0 for x ≠ 0, and 0 is taken at 0",
-    about="The sign: -1, 0 or 1.",
-)
-
-
 def _power_rule(y: Expr, a: Expr, b: Expr) -> tuple[Expr | None, ...]:
-    return multiply_all([b, power(a, b - 1)]), None if number_of(b) is not None else multiply_all([y, log(a)])
+    return multiply_all([b, power(a, b - 1)]), None if number_of(b) is not None else multiply_all(
+        [y, functions["log"](a)]
+    )
 
 
 _power: Callable[..., Expr] = function(
@@ -258,32 +160,27 @@ _power: Callable[..., Expr] = function(
 )
 
 
-def comparison(name: str, sign: str, latex: str, same: Any) -> Callable[..., Expr]:
-    """A comparison, which is also what the Python operator means."""
-    compare = function(
-        name,
-        f"({{0}} {sign} {{1}})",
-        lambda y, a, b: (None, None),
-        latex=latex,
-        same=(same,),
-        sample=((0.5, 1.0), (1.5, 2.0)),
-        truth=True,
-        source="a comparison is constant almost everywhere",
-        about=f"Whether a[i] {sign} b[i], entry by entry.",
-    )
-    operation(name)(compare)
-    return compare
+@public(np.square)
+def square(x: object) -> Expr:
+    """The square, entry by entry: out[i] = x[i]**2. Derivative: 2 x[i].
+
+    >>> import tensordsl as td
+    >>> x = td.vector("x", 3)
+    >>> td.square(x) == x * x
+    True
+    """
+    return power(x, 2)
 
 
-greater = comparison("greater", ">", ">", np.greater)
-less = comparison("less", "<", "<", np.less)
-greater_equal = comparison("greater_equal", ">=", r"\ge", np.greater_equal)
-less_equal = comparison("less_equal", "<=", r"\le", np.less_equal)
-operation("abs")(abs_)
-
-
+@public(np.reciprocal)
 def reciprocal(x: object) -> Expr:
-    """The reciprocal: out[i] = 1/x[i]."""
+    """The reciprocal, entry by entry: out[i] = 1/x[i]. Derivative: -1/x[i]². Raises `UnsupportedError` for zero.
+
+    >>> import tensordsl as td
+    >>> x = td.vector("x", 3)
+    >>> td.reciprocal(x) == 1 / x
+    True
+    """
     return power(x, -1)
 
 
@@ -338,9 +235,6 @@ def _reciprocal_of(node: Expr) -> Expr | None:
     ):
         return node.children[0]
     return None
-
-
-functions["power"] = power
 
 
 @operation("divide")

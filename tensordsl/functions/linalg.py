@@ -16,8 +16,11 @@ from tensordsl.contraction import contract
 from tensordsl.dims import AnySize, Shape
 from tensordsl.errors import UnsupportedError
 from tensordsl.expr import Expr, Primitive, array_functions
-from tensordsl.functions.convert import as_expr, mismatch
-from tensordsl.functions.elementwise import divide
+from tensordsl.functions import routines
+from tensordsl.functions.choices import sign
+from tensordsl.functions.convert import as_expr, identity, mismatch
+from tensordsl.functions.elementwise import reciprocal
+from tensordsl.functions.operators import add, broadcast_to
 from tensordsl.functions.record import PrimitiveRecord, functions, primitive_records
 from tensordsl.labels import singles
 
@@ -33,22 +36,41 @@ def _inverse_jacobian(node: Expr, place: int) -> Expr:
     return contract(-1, [(node, (*b, i, k)), (node, (*b, l, j))], (*b, i, j, *b, k, l), sizes)
 
 
-def _gradient_by_inverse(scale: Expr | None, matrix: Expr) -> Expr:
-    """scale_b (A⁻¹)_lk as a Jacobian of shape (batch, batch, k, l)."""
-    inverse = Primitive(inverse_record, (matrix,))
-    batch = matrix.ndim - 2
+def _matrix_gradient(of: Expr) -> Expr:
+    """The matrix M of a scalar whose derivative by X_kl is M_lk, as a Jacobian of shape (batch, batch, k, l)."""
+    batch = of.ndim - 2
     b = singles(range(batch))
     k, l = (batch,), (batch + 1,)
-    factors = [(inverse, (*b, l, k))] + ([(scale, b)] if scale is not None else [])
-    return contract(1, factors, (*b, *b, k, l), dict(enumerate(matrix.shape)))
+    return contract(1, [(of, (*b, l, k))], (*b, *b, k, l), dict(enumerate(of.shape)))
 
 
-def _norm_jacobian(node: Expr, place: int) -> Expr:
-    return divide(node.children[0], node)
+def _det_jacobian(node: Expr, place: int) -> Expr:
+    return _matrix_gradient(Primitive(adjugate_record, node.children))
+
+
+def _logdet_jacobian(node: Expr, place: int) -> Expr:
+    return _matrix_gradient(Primitive(inverse_record, node.children))
+
+
+def _adjugate_jacobian(node: Expr, place: int) -> Expr:
+    batch = node.ndim - 2
+    b = singles(range(batch))
+    i, j, k, l = ((batch + n,) for n in range(4))
+    sizes: dict[int, AnySize] = dict(enumerate(node.shape[:-2]))
+    sizes.update(dict.fromkeys(range(batch, batch + 4), node.shape[-1]))
+    scale = (reciprocal(Primitive(det_record, node.children)), b)
+    output = (*b, i, j, *b, k, l)
+    first = contract(1, [scale, (node, (*b, i, j)), (node, (*b, l, k))], output, sizes)
+    second = contract(-1, [scale, (node, (*b, i, k)), (node, (*b, l, j))], output, sizes)
+    return add(first, second)
 
 
 def _same(shape: Shape) -> Shape:
     return shape
+
+
+def _without_matrix(shape: Shape) -> Shape:
+    return shape[:-2]
 
 
 inverse_record = PrimitiveRecord(
@@ -56,51 +78,51 @@ inverse_record = PrimitiveRecord(
     1,
     "np.linalg.inv({0})",
     _same,
-    _inverse_jacobian,
     "∂(X⁻¹)_ij/∂X_kl = −(X⁻¹)_ik (X⁻¹)_lj, Cookbook (60)",
     r"\operatorname{inv}",
-    lambda *shape: 2 * shape[-1] ** 3,
-    "invertible matrices",
+    _inverse_jacobian,
+    flops=lambda *shape: 2 * shape[-1] ** 3,
+    domain="invertible matrices",
+    symmetric=True,
 )
 det_record = PrimitiveRecord(
     "det",
     1,
     "np.linalg.det({0})",
-    lambda shape: shape[:-2],
-    lambda node, place: _gradient_by_inverse(node, node.children[0]),
-    "∂det X/∂X = det(X) X⁻ᵀ, Cookbook (49)",
+    _without_matrix,
+    "∂det X/∂X = adj(X)ᵀ, Jacobi's formula (Magnus and Neudecker, chapter 8); det(X) X⁻ᵀ for an invertible X",
     r"\det",
-    lambda *shape: shape[-1] ** 3,
-    "invertible matrices",
+    _det_jacobian,
+    flops=lambda *shape: shape[-1] ** 3,
 )
 logdet_record = PrimitiveRecord(
     "logdet",
     1,
     "np.linalg.slogdet({0})[1]",
-    lambda shape: shape[:-2],
-    lambda node, place: _gradient_by_inverse(None, node.children[0]),
+    _without_matrix,
     "∂log|det X|/∂X = X⁻ᵀ, Cookbook (57)",
     r"\log\det",
-    lambda *shape: shape[-1] ** 3,
-    "invertible matrices",
+    _logdet_jacobian,
+    flops=lambda *shape: shape[-1] ** 3,
+    domain="invertible matrices",
 )
-norm_record = PrimitiveRecord(
-    "norm",
+adjugate_record = PrimitiveRecord(
+    "adjugate",
     1,
-    "np.linalg.norm({0}.reshape(-1))",
-    lambda shape: (),
-    _norm_jacobian,
-    "∂‖x‖/∂x = x/‖x‖, Cookbook (129)",
-    r"\operatorname{norm}",
-    lambda *shape: 2,
-    "all but zero",
+    "adjugate({0})",
+    _same,
+    "∂Y_ij/∂X_kl = (Y_ij Y_lk − Y_ik Y_lj)/det X for Y = adj X, from Y = det(X) X⁻¹, for an invertible X",
+    r"\operatorname{adj}",
+    _adjugate_jacobian,
+    flops=lambda *shape: 20 * shape[-1] ** 3,
+    symmetric=True,
+    routines=(routines.adjugate,),
 )
-
-for _record in (inverse_record, det_record, logdet_record, norm_record):
+for _record in (inverse_record, det_record, logdet_record, adjugate_record):
     primitive_records[_record.name] = _record
 
 
-def _square(what: str, a: object) -> Expr:
+def square_matrix(what: str, a: object) -> Expr:
     node = as_expr(a)
     if node.ndim < 2 or node.shape[-1] != node.shape[-2]:
         raise mismatch(
@@ -122,21 +144,21 @@ def inv(a: object) -> Expr:
     >>> td.linalg.inv(td.matrix("A", 3, 3)).shape
     (3, 3)
     """
-    return Primitive(inverse_record, (_square("inv", a),))
+    return Primitive(inverse_record, (square_matrix("inv", a),))
 
 
 def det(a: object) -> Expr:
     """The determinant of a square matrix, a scalar; of a stack of matrices, one for each.
 
-    det(A) = Σ over permutations p of sign(p) A[0,p(0)] A[1,p(1)] ...; derivative ∂det(A)/∂A[k,l] = det(A) inv(A)[l,k]
-    (Cookbook 49), for an invertible A. Raises `ShapeError` unless A is square.
+    det(A) = Σ over permutations p of sign(p) A[0,p(0)] A[1,p(1)] ...; derivative ∂det(A)/∂A[k,l] = adjugate(A)[l,k]
+    (Jacobi's formula), right for a singular A too. Raises `ShapeError` unless A is square.
 
     >>> import tensordsl as td
     >>> A = td.matrix("A", 3, 3)
-    >>> td.grad(td.linalg.det(A), A) == td.linalg.det(A) * td.linalg.inv(A).T
+    >>> td.grad(td.linalg.det(A), A) == td.linalg.adjugate(A).T
     True
     """
-    return Primitive(det_record, (_square("det", a),))
+    return Primitive(det_record, (square_matrix("det", a),))
 
 
 def logdet(a: object) -> Expr:
@@ -150,7 +172,7 @@ def logdet(a: object) -> Expr:
     >>> td.grad(td.logdet(A), A) == td.linalg.inv(A).T
     True
     """
-    return Primitive(logdet_record, (_square("logdet", a),))
+    return Primitive(logdet_record, (square_matrix("logdet", a),))
 
 
 def solve(a: object, b: object) -> Expr:
@@ -165,7 +187,7 @@ def solve(a: object, b: object) -> Expr:
     >>> print(td.jacobian(td.linalg.solve(A, b), b).to_string("matrix"))
     inv(A)
     """
-    matrix, right = _square("solve", a), as_expr(b)
+    matrix, right = square_matrix("solve", a), as_expr(b)
     if right.ndim == 0 or right.shape[-1 if right.ndim == 1 else -2] != matrix.shape[-1]:
         raise mismatch(
             "solve takes a square matrix and a right side with as many rows.",
@@ -176,37 +198,76 @@ def solve(a: object, b: object) -> Expr:
     return inv(matrix) @ right
 
 
-def norm(a: object, ord: object = None) -> Expr:
-    """The Euclidean norm of a vector, the Frobenius norm of a matrix, a scalar: sqrt of the sum of |a[i,...]|².
+def slogdet(a: object) -> tuple[Expr, Expr]:
+    """The sign of the determinant and the logarithm of its absolute value, as NumPy gives them.
 
-    Derivative: ∂‖a‖/∂a[i,...] = a[i,...]/‖a‖ (Cookbook 129); not differentiable at zero. Raises `UnsupportedError` for
-    another `ord` than these.
+    Derivative of the sign: zero; of the logarithm: inv(A)[l,k] (Cookbook 57). Raises `ShapeError` unless A is square.
 
     >>> import tensordsl as td
-    >>> x = td.vector("x", 2)
-    >>> print(td.grad(td.linalg.norm(x), x).to_string("matrix"))
-    x/norm(x)
-    >>> float(td.linalg.norm(x).evaluate(x=[3.0, 4.0]))
-    5.0
+    >>> A = td.matrix("A", 2, 2)
+    >>> sign, value = td.linalg.slogdet(A)
+    >>> value == td.logdet(A), float(sign.evaluate(A=[[0.0, 2.0], [3.0, 0.0]]))
+    (True, -1.0)
     """
-    node = as_expr(a)
-    if ord is not None and not (ord == 2 and node.ndim == 1) and not (ord == "fro" and node.ndim == 2):
-        raise UnsupportedError(
-            f"linalg.norm with ord={ord!r} has no rule here; known: the Euclidean norm of a vector "
-            "(ord=None or 2) and the Frobenius norm of a matrix (ord=None or 'fro')."
-        )
-    return Primitive(norm_record, (node,)) if node.ndim else functions["abs"](node)
+    return sign(det(a)), logdet(a)
 
 
-linalg = SimpleNamespace(inv=inv, det=det, solve=solve, norm=norm)
+def adjugate(a: object) -> Expr:
+    """The adjugate of a square matrix, the transpose of its cofactors: A[i,j] * adjugate(A)[j,k] = det(A) δ[i,k].
 
-_same_in_numpy: tuple[tuple[Any, Callable[..., Expr]], ...] = (
-    (np.linalg.inv, inv),
-    (np.linalg.det, det),
-    (np.linalg.solve, solve),
-    (np.linalg.norm, norm),
-)
-for _numpy, _own in _same_in_numpy:
-    array_functions[_numpy] = _own
-for _own in (inv, det, logdet, solve, norm):
-    functions[_own.__name__] = _own
+    It needs no inverse. Derivative, for an invertible A: (Y[i,j] Y[l,k] - Y[i,k] Y[l,j])/det(A). Raises `ShapeError`
+    unless A is square.
+
+    >>> import tensordsl as td
+    >>> td.linalg.adjugate(td.matrix("A", 2, 2)).evaluate(A=[[1.0, 2.0], [3.0, 4.0]]).round(12)
+    array([[ 4., -2.],
+           [-3.,  1.]])
+    """
+    return Primitive(adjugate_record, (square_matrix("adjugate", a),))
+
+
+def matrix_power(a: object, n: int) -> Expr:
+    """The product of n factors A: A @ A @ ...; the identity for n = 0, powers of the inverse for a negative n.
+
+    Raises `ShapeError` unless A is square, `UnsupportedError` unless n is a whole number.
+
+    >>> import tensordsl as td
+    >>> A = td.matrix("A", 3, 3)
+    >>> td.linalg.matrix_power(A, 2) == A @ A, td.linalg.matrix_power(A, -1) == td.linalg.inv(A)
+    (True, True)
+    """
+    node = square_matrix("matrix_power", a)
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise UnsupportedError(f"matrix_power takes a whole number of factors, not {n!r}; expm and sqrtm are others.")
+    count = int(n.__index__())
+    base = inv(node) if count < 0 else node
+    value: Expr | None = None
+    for bit in bin(abs(count))[2:]:  # square and multiply: powers stay few
+        value = None if value is None else value @ value
+        if bit == "1":
+            value = base if value is None else value @ base
+    return broadcast_to(identity(node.shape[-1]), node.shape) if value is None else value
+
+
+linalg = SimpleNamespace()
+
+
+def of_matrices(function: Callable[..., Any], same: Any = None) -> None:
+    """Register a function of matrices under its name, in `linalg` and for texts, as the meaning of NumPy's as well."""
+    setattr(linalg, function.__name__, function)
+    if not function.__name__.endswith(("slogdet", "eigh")):  # these give two values, of which a text has no notion
+        functions[function.__name__] = function
+    if same is not None:
+        array_functions[same] = function
+
+
+for _own, _numpy in (
+    (inv, np.linalg.inv),
+    (det, np.linalg.det),
+    (slogdet, np.linalg.slogdet),
+    (solve, np.linalg.solve),
+    (matrix_power, np.linalg.matrix_power),
+    (adjugate, None),
+):
+    of_matrices(_own, _numpy)
+functions["logdet"] = logdet

@@ -185,6 +185,76 @@ def vec(a: object) -> Expr:
 
 
 @public()
+def frobenius(a: object, b: object) -> Expr:
+    """The inner product of two tensors of one shape, the sum of A ∘ B: out = A[i,j] * B[i,j], a scalar.
+
+    Raises `ShapeError` where the shapes differ. The example: it is the trace of Aᵀ B.
+
+    >>> import tensordsl as td
+    >>> A, B = td.matrix("A", 2, 3), td.matrix("B", 2, 3)
+    >>> td.frobenius(A, B) == td.trace(A.T @ B)
+    True
+    """
+    left, right = as_expr(a), as_expr(b)
+    if left.shape != right.shape:
+        pairs = [(p, q) for p, q in zip(left.shape, right.shape, strict=False) if p != q]
+        raise mismatch(
+            "frobenius takes two tensors of one shape.",
+            [(left, False), (right, True)],
+            "Transpose one with .T, or use td.tensordot to name the axes that are summed.",
+            pairs[0] if pairs and left.ndim == right.ndim else None,
+        )
+    return sum_(multiply(left, right))
+
+
+@public(np.vdot)
+def vdot(a: object, b: object) -> Expr:
+    """The inner product of all entries, both flattened: out = a[i] * b[i]. Of real numbers: nothing is conjugated.
+
+    Raises `ShapeError` where they have not as many entries.
+
+    >>> import tensordsl as td
+    >>> A, B = td.matrix("A", 2, 3), td.matrix("B", 2, 3)
+    >>> td.vdot(A, B) == td.frobenius(A, B)
+    True
+    """
+    left, right = as_expr(a), as_expr(b)
+    flat = [
+        contract(1, [(node, plain(node))], (tuple(range(node.ndim)),), dict(enumerate(node.shape)))
+        for node in (left, right)
+    ]
+    return matmul(*flat)
+
+
+@public(np.cross)
+def cross(a: object, b: object) -> Expr:
+    """The cross product of vectors of three entries along the last axes: out[i] = ε[i,j,l] * a[j] * b[l], broadcast.
+
+    ε is 1 for the even permutations of 0, 1, 2, -1 for the odd ones, else 0. Raises `ShapeError` unless the last axes
+    have three entries.
+
+    >>> import tensordsl as td
+    >>> x, y = td.vector("x", 3), td.vector("y", 3)
+    >>> td.cross(x, y).evaluate(x=[1.0, 0.0, 0.0], y=[0.0, 1.0, 0.0])
+    array([0., 0., 1.])
+    """
+    left, right = as_expr(a), as_expr(b)
+    for node in (left, right):
+        if node.ndim == 0 or node.shape[-1] != 3:
+            raise mismatch(
+                "cross takes vectors of three entries along the last axis.",
+                [(left, node is left), (right, node is right)],
+                "Move the axis to the end with td.moveaxis.",
+                (node.shape[-1], 3) if node.ndim else None,
+            )
+    epsilon = np.zeros((3, 3, 3), dtype=np.int64)
+    for i in range(3):
+        epsilon[i, i - 2, i - 1], epsilon[i, i - 1, i - 2] = 1, -1
+    pairs = multiply(left[..., :, None], right[..., None, :])
+    return tensordot(pairs, as_expr(epsilon), axes=([-2, -1], [1, 2]))
+
+
+@public()
 def commutation(rows: AnySize, columns: AnySize) -> Expr:
     """The commutation matrix K with K vec(A) = vec(Aᵀ) for A of shape (rows, columns). It is labels only.
 

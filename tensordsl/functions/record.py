@@ -16,6 +16,7 @@ from tensordsl.dims import Shape
 from tensordsl.expr import Expr, array_functions
 
 F = TypeVar("F", bound=Callable[..., Any])
+Routine = Callable[..., Any]  # written in NumPy (and SciPy), whole in itself, so that its source can be handed on
 
 functions: dict[str, Callable[..., Any]] = {}  # the names that users and the text grammar know
 
@@ -39,39 +40,50 @@ class ElementwiseRecord:
     ufunc: str | None = None  # the NumPy ufunc that writes into `out=`, when the source is one call of it
     operations: int = 1  # floating-point operations for each entry, roughly
     truth: bool = False  # whether the value is true or false, not a number
+    routines: tuple[Routine, ...] = ()  # functions that the source calls by name
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _elementwise_record, (self.name,)
 
     def value(self, *arguments: Any) -> Any:
         """The function of numbers or arrays."""
-        return _function(self.numpy, self.arity)(*arguments)
+        return _function(self.numpy, self.arity, self.routines)(*arguments)
 
 
 @cache
-def _function(source: str, arity: int) -> Callable[..., Any]:
+def _function(source: str, arity: int, routines: tuple[Routine, ...]) -> Callable[..., Any]:
     names = [f"a{place}" for place in range(arity)]
     code = f"lambda {', '.join(names)}: {source.format(*names)}"
-    return eval(code, {"np": np})  # type: ignore[no-any-return]  # noqa: S307 - a record's own source, never a text
+    known = {"np": np, **{routine.__name__: routine for routine in routines}}
+    return eval(code, known)  # type: ignore[no-any-return]  # noqa: S307 - a record's own source, never a text
 
 
 @dataclass(frozen=True, eq=False)
 class PrimitiveRecord:
-    """A function of whole matrices, which may be stacked along leading axes.
+    """A function of whole vectors or matrices, which may be stacked along leading axes.
 
-    `jacobian(node, place)` gives the local Jacobian by the argument at `place`, as an expression of the shape of the
-    value followed by the shape of the argument; stacked axes appear as a δ.
+    Its rule is one of two. `jacobian(node, place)` gives the local Jacobian by the argument at `place`, as an
+    expression of the shape of the value followed by the shape of the argument; stacked axes appear as a δ. Where the
+    rule is a map of matrices rather than a product with them, as that of the exponential is, `push(node, place,
+    tangent)` maps a differential of the argument to that of the value, and `pull(node, place, adjoint)` an adjoint of
+    the value to that of the argument, both stacked along any axes in front.
     """
 
     name: str
     arity: int
     numpy: str
     shape: Callable[..., Shape]
-    jacobian: Callable[[Expr, int], Expr]
     source: str
     latex: str
+    jacobian: Callable[[Expr, int], Expr] | None = None
+    push: Callable[[Expr, int, Expr], Expr] | None = None
+    pull: Callable[[Expr, int, Expr], Expr] | None = None
     flops: Callable[..., Any] = field(default=lambda *sizes: 0)  # of the sizes of the first argument
     domain: str = "all real matrices"
+    axes: int = 2  # how many trailing axes of an argument the function is of; those in front stack it
+    options: tuple[tuple[str, int], ...] = ()  # what a call of it must say where there are more axes than that
+    symmetric: bool = False  # whether its value is symmetric where its argument is
+    routines: tuple[Routine, ...] = ()  # functions that the source calls by name
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _primitive_record, (self.name,)

@@ -49,7 +49,7 @@ def show(e: Expr, form: str, style: str, kept: int | None = None) -> str:
             "program that computes it with to_string('einsum') or to_python()."
         )
     if form == "index":
-        return render(index_tree(e), style)
+        return render(index_tree(e), style, indexed=True)
     if form == "cases":
         return cases_text(e, style)
     if form == "slices":

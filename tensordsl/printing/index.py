@@ -20,6 +20,7 @@ from tensordsl.printing.names import (
     kind_of,
     number_tree,
     ordered_terms,
+    primitive_call,
     sign_and_magnitude,
     size_tree,
     with_number,
@@ -310,7 +311,7 @@ class IndexPrinter:
         if isinstance(node, Elementwise):
             return self.elementwise(node, axes, scope)
         if isinstance(node, Primitive):
-            call = t.Call(node.record.name, tuple(argument(child) for child in node.children))
+            call = primitive_call(node, map(argument, node.children))
             return t.Subscript(call, keys) if keys else call
         if isinstance(node, Select):
             return self.opaque(node, axes)

@@ -22,6 +22,7 @@ from tensordsl.printing.names import (
     constant_tree,
     number_tree,
     ordered_terms,
+    primitive_call,
     sign_and_magnitude,
     size_tree,
 )
@@ -88,10 +89,7 @@ class MatrixPrinter:
         if isinstance(node, Elementwise):
             return elementwise_tree(node, tuple(self.argument(child) for child in node.children), node.ndim > 0)
         if isinstance(node, Primitive):
-            return t.Call(
-                node.record.name,
-                tuple(self.tree(child) for child in node.children),
-            )
+            return primitive_call(node, map(self.tree, node.children))
         if isinstance(node, Select):
             return self.selection(node) if node.length is not None else self.basis(node)
         if isinstance(node, Sum):

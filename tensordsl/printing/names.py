@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import count
 
@@ -58,6 +58,16 @@ def constant_tree(node: Constant) -> t.Tree:
         return number_tree(int(values) if isinstance(values, bool) else values)  # type: ignore[arg-type]
 
     return t.Call("constant", (items(node.array.tolist()),))
+
+
+def primitive_call(node: Primitive, arguments: Iterable[t.Tree]) -> t.Tree:
+    """The call of a primitive; it names its axis where the argument has others, which NumPy would reduce as well."""
+    record = node.record
+    stacked = node.children[0].ndim > record.axes
+    options = tuple((name, t.Number(value)) for name, value in record.options) if stacked else ()
+    if record.name == "nuclear_norm":
+        return t.Call("norm", tuple(arguments), (("ord", t.Text("nuc")),))
+    return t.Call(record.name, tuple(arguments), options)
 
 
 def kind_of(node: Expr) -> int:

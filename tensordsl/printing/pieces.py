@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from tensordsl.expr import Number, Select
 from tensordsl.notation import tree as t
@@ -155,7 +156,7 @@ def strip(tree: t.Tree) -> t.Tree:
     return replace(tree, **{part.name: _strip(getattr(tree, part.name)) for part in fields(tree)})
 
 
-def _strip(value: object) -> object:
+def _strip(value: object) -> Any:
     if isinstance(value, t.Tree):
         return strip(value)
     if isinstance(value, tuple):

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tensordsl.contraction import number_of
-from tensordsl.expr import Expr, Symbol
+from tensordsl.expr import Elementwise, Expr, Primitive, Symbol
+from tensordsl.functions.record import Routine
+from tensordsl.graph import topological
 from tensordsl.program.emitter import Emitter
 from tensordsl.program.instructions import Instruction, Program, Register, Term
 from tensordsl.program.lowering import Lowering
@@ -38,7 +40,8 @@ def build(
     all arrays to be of one floating type.
     """
     symbols = sorted({symbol for e in expressions for symbol in e.symbols}, key=lambda s: s.order)
-    taken: set[str] = set()
+    routines = {r.__name__: r for node in topological(expressions) for r in routines_of(node)}
+    taken: set[str] = set(routines)
     arguments: dict[Symbol, str] = {symbol: variable(symbol.name, taken) for symbol in symbols}
     dims = sorted(dimensions(expressions))
     assumed = tuple(d for d in dims if d not in sizes)
@@ -86,9 +89,15 @@ def build(
         assumed,
         source,
         out.constants,
+        routines,
         peak,
         sum(size_of),
     )
+
+
+def routines_of(node: Expr) -> tuple[Routine, ...]:
+    """The functions that the source of a node calls."""
+    return node.record.routines if isinstance(node, Elementwise | Primitive) else ()
 
 
 def dimensions(expressions: Sequence[Expr]) -> set[str]:

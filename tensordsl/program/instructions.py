@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tensordsl.dims import AnySize
@@ -92,6 +92,7 @@ class Program:
     assumed: tuple[str, ...]  # those of them that were assumed, not given
     source: str
     constants: Mapping[str, object]
+    routines: Mapping[str, Callable[..., object]]  # functions that the source calls by name
     peak_bytes: int
     result_bytes: int
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tensordsl.dims import check_name
@@ -133,10 +136,28 @@ def plan(e: Any, **sizes: int) -> Plan:
 
 @operation("to_python")
 def to_python(e: Expr, name: str = "f") -> str:
-    """The source of one function that computes an expression and needs only NumPy."""
+    """The source of one function that computes an expression and needs only NumPy (SciPy, for special functions)."""
     program = build([e], {}, name=check_name(name, "a function", "e.to_python('f')"))
     lines = [
         f"{key} = np.array({value.tolist()!r}, dtype=np.{value.dtype.name})"  # type: ignore[attr-defined]
         for key, value in program.constants.items()
     ]
-    return "\n".join(["import numpy as np", *([""] if lines else []), *lines, "", "", program.source])
+    routines = [text for routine in program.routines.values() for text in ("", "", source_of(routine))]
+    return "\n".join(["import numpy as np", *([""] if lines else []), *lines, *routines, "", "", program.source])
+
+
+def source_of(routine: Callable[..., object]) -> str:
+    """The source of a routine, without the types that only its author needs."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(routine)))
+    except (OSError, TypeError, SyntaxError):
+        raise UnsupportedError(
+            f"The source of {routine.__name__} cannot be read, so that it cannot be handed on: define it in a file."
+        ) from None
+    definition = tree.body[0]
+    if not isinstance(definition, ast.FunctionDef):
+        raise UnsupportedError(f"{routine.__name__} is no function that was defined with `def`: define it in a file.")
+    definition.decorator_list, definition.returns = [], None
+    for argument in definition.args.args:
+        argument.annotation = None
+    return ast.unparse(definition)

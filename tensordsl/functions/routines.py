@@ -1,0 +1,96 @@
+"""What programs call beside NumPy: each function is whole in itself, since `to_python` hands its source on.
+
+SciPy is imported where it is used, so that a program without these functions needs NumPy alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def prod_others(x: Any) -> Any:
+    """The product of all other entries along the last axis, right where some are zero: those before it times those after."""
+    one = np.ones_like(x[..., :1])
+    before = np.cumprod(np.concatenate([one, x[..., :-1]], axis=-1), axis=-1)
+    after = np.cumprod(np.concatenate([one, x[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
+    return before * after
+
+
+def logsumexp(x: Any) -> Any:
+    """log of the sum of exp(x) along the last axis, the largest entry taken out first."""
+    top = np.max(x, axis=-1, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0)
+    with np.errstate(divide="ignore"):
+        return np.log(np.sum(np.exp(x - top), axis=-1)) + top[..., 0]
+
+
+def adjugate(a: Any) -> Any:
+    """det(A) inv(A) by singular values, which need not differ from zero: adj(U S V) = adj(V) adj(S) adj(U)."""
+    u, s, v = np.linalg.svd(a)
+    one = np.ones_like(s[..., :1])
+    before = np.cumprod(np.concatenate([one, s[..., :-1]], axis=-1), axis=-1)
+    after = np.cumprod(np.concatenate([one, s[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
+    scale = (np.linalg.det(u) * np.linalg.det(v))[..., None, None]
+    return scale * (np.conj(np.swapaxes(v, -1, -2)) * (before * after)[..., None, :]) @ np.conj(np.swapaxes(u, -1, -2))
+
+
+def eigenvectors(a: Any) -> Any:
+    """The eigenvectors of a symmetric matrix, one in each column, in the order of `eigvalsh`."""
+    return np.linalg.eigh(a)[1]
+
+
+def polar(a: Any) -> Any:
+    """The nearest matrix with orthonormal columns (or rows): U V of the singular value decomposition U S V."""
+    u, _, v = np.linalg.svd(a, full_matrices=False)
+    return u @ v
+
+
+def expm(a: Any) -> Any:
+    """The exponential of matrices."""
+    import scipy.linalg
+
+    return scipy.linalg.expm(a)
+
+
+def sqrtm(a: Any) -> Any:
+    """The principal square root of matrices."""
+    import scipy.linalg
+
+    return np.vectorize(scipy.linalg.sqrtm, signature="(n,n)->(n,n)")(a)
+
+
+def solve_sylvester(a: Any, b: Any, c: Any) -> Any:
+    """The solution X of A X + X B = C, for matrices or stacks of them."""
+    import scipy.linalg
+
+    return np.vectorize(scipy.linalg.solve_sylvester, signature="(n,n),(m,m),(n,m)->(n,m)")(a, b, c)
+
+
+def erf(x: Any) -> Any:
+    """The error function."""
+    import scipy.special
+
+    return scipy.special.erf(x)
+
+
+def lgamma(x: Any) -> Any:
+    """log|Γ(x)|."""
+    import scipy.special
+
+    return scipy.special.gammaln(x)
+
+
+def digamma(x: Any) -> Any:
+    """The derivative of log Γ(x)."""
+    import scipy.special
+
+    return scipy.special.digamma(x)
+
+
+def polygamma(n: Any, x: Any) -> Any:
+    """The derivative of order n + 1 of log Γ(x)."""
+    import scipy.special
+
+    return scipy.special.polygamma(n, x)
