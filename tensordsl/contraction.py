@@ -239,11 +239,37 @@ def split_structure(node: Contraction) -> tuple[Number, list[Operand], Groups, d
 
 def is_whole(node: Select) -> bool:
     """Whether a slice takes everything in its order."""
-    return node.length == node.size and node.start == 0 and node.step == 1
+    return node.length == node.size and node.start == 0 and node.step == 1 and node.positions is None
 
 
-def slice_of_slice(inner: Select, outer: Select) -> Select:
-    """The one slice that takes `outer` of what `inner` takes."""
+def gathered(size: AnySize, positions: Sequence[int]) -> Select:
+    """The selection of the entries at `positions`, a slice where they are one."""
+    first, count = positions[0] if positions else 0, len(positions)
+    step = positions[1] - first if count > 1 else 1
+    if step and all(place == first + step * row for row, place in enumerate(positions)):
+        return Select(size, first, step, count)
+    return Select(size, 0, 1, count, tuple(positions))
+
+
+def places_of(node: Select) -> Sequence[int] | None:
+    """The positions that a selection takes, where they are numbers."""
+    if isinstance(node.positions, tuple):
+        return node.positions
+    length = 1 if node.length is None else node.length
+    if node.positions is not None or not isinstance(node.start, int) or not isinstance(length, int):
+        return None
+    return range(node.start, node.start + node.step * length, node.step)
+
+
+def slice_of_slice(inner: Select, outer: Select) -> Select | None:
+    """The one selection that takes `outer` of what `inner` takes; None where no one selection says that."""
+    if inner.positions is not None or outer.positions is not None:
+        known, taken = places_of(inner), places_of(outer)
+        if known is None or taken is None:
+            return None
+        if outer.length is None:
+            return Select(inner.size, known[taken[0]])
+        return gathered(inner.size, [known[place] for place in taken])
     return Select(inner.size, inner.start + outer.start * inner.step, inner.step * outer.step, outer.length)
 
 
@@ -257,6 +283,8 @@ class Overlap(NamedTuple):
 
 def overlap(a: Select, b: Select) -> Overlap | None | bool:
     """The places that two selections have in common: False where there are none, None where that is not known."""
+    if a.positions is not None or b.positions is not None:
+        return _gathered_overlap(a, b)
     lengths = [1 if select.length is None else select.length for select in (a, b)]
     parts = (a.start, b.start, *lengths)
     if all(isinstance(part, int) for part in parts):
@@ -285,6 +313,24 @@ def overlap(a: Select, b: Select) -> Overlap | None | bool:
         Select(lengths[0], start - a.start, 1, length),
         Select(lengths[1], start - b.start, 1, length),
         Select(a.size, start, 1, length),
+    )
+
+
+def _gathered_overlap(a: Select, b: Select) -> Overlap | None | bool:
+    """The overlap where one takes places by a list: pairs of rows that take the same one, which may be several."""
+    first, second = places_of(a), places_of(b)
+    if first is None or second is None:
+        return None
+    rows: dict[int, list[int]] = {}
+    for row, place in enumerate(first):
+        rows.setdefault(place, []).append(row)
+    pairs = [(one, row) for row, place in enumerate(second) for one in rows.get(place, ())]
+    if not pairs:
+        return False
+    return Overlap(
+        gathered(len(first), [one for one, _ in pairs]),
+        gathered(len(second), [two for _, two in pairs]),
+        gathered(a.size, [first[one] for one, _ in pairs]),
     )
 
 
@@ -340,7 +386,7 @@ def _tidy_selections(operands: list[Operand], output: Groups, unifier: Unifier) 
                 del operands[place]
                 changed = True
                 break
-            if node.length == 1:  # one row: a basis vector
+            if node.length == 1 and node.positions is None:  # one row: a basis vector
                 operands[place] = Operand(Select(node.size, node.start), (slots[1],))
                 changed = True
                 break
@@ -364,8 +410,9 @@ def _tidy_selections(operands: list[Operand], output: Groups, unifier: Unifier) 
                         and isinstance(second, Select)
                         and second.length is not None
                         and unifier.resolve(its_slots[0]) == column
+                        and (whole := slice_of_slice(second, node)) is not None
                     ):
-                        operands[place] = Operand(slice_of_slice(second, node), (*slots[:-1], its_slots[1]))
+                        operands[place] = Operand(whole, (*slots[:-1], its_slots[1]))
                         unifier.replace(column[0], ())
                         del operands[other]
                         changed = True

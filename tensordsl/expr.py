@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 import numpy as np
@@ -447,27 +447,50 @@ class Constant(Expr):
         return Constant, (self.array,)
 
 
+class Pattern(NamedTuple):
+    """Positions that a matrix of `size` rows and columns has by its structure; `routines` knows how to compute them."""
+
+    name: str
+    size: AnySize
+
+
 class Select(Expr):
     """The matrix S with S[r, start + step*r] = 1 that takes a slice; with no `length` the basis vector e_start.
+
+    With `positions`, S[r, positions[r]] = 1: it gathers entries by a list of places, or by a pattern.
 
     A slice of x is a contraction with such a matrix, so slicing needs no rule of its own anywhere but at the end,
     where a program turns the contraction into a view of the array.
     """
 
-    __slots__ = ("length", "size", "start", "step")
+    __slots__ = ("length", "positions", "size", "start", "step")
     rank = 4
     start: AnySize
     step: int
     length: AnySize | None
     size: AnySize
+    positions: tuple[int, ...] | Pattern | None
 
-    def __new__(cls, size: AnySize, start: AnySize, step: int = 1, length: AnySize | None = None) -> Select:
+    def __new__(
+        cls,
+        size: AnySize,
+        start: AnySize,
+        step: int = 1,
+        length: AnySize | None = None,
+        positions: tuple[int, ...] | Pattern | None = None,
+    ) -> Select:
         shape = (size,) if length is None else (length, size)
-        identity = (size, start, step, length)
-        return interned(cls, shape, (), identity, size=size, start=start, step=step, length=length)
+        identity = (size, start, step, length, positions)
+        return interned(
+            cls, shape, (), identity, size=size, start=start, step=step, length=length, positions=positions
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Select, (self.size, self.start, self.step, self.length)
+        return Select, (self.size, self.start, self.step, self.length, self.positions)
+
+    @property
+    def title(self) -> str:
+        return self.positions.name if isinstance(self.positions, Pattern) else ""
 
 
 class Contraction(Expr):

@@ -10,6 +10,8 @@ import numpy as np
 
 from tensordsl.dims import Shape, evaluate
 from tensordsl.errors import UnsupportedError
+from tensordsl.expr import Pattern, Select
+from tensordsl.functions import routines
 from tensordsl.program.instructions import Term
 
 
@@ -53,6 +55,13 @@ def _number(term: Term) -> int | float | complex:
     return float(term.coefficient) if isinstance(term.coefficient, Fraction) else term.coefficient
 
 
+def positions_of(select: Select, sizes: Mapping[str, int]) -> Any:
+    """The places that a selection by a list or a pattern takes."""
+    if isinstance(select.positions, Pattern):
+        return getattr(routines, select.positions.name)(evaluate(select.positions.size, sizes))
+    return np.asarray(select.positions)
+
+
 def sizes_of(term: Term, label: int, sizes: Mapping[str, int]) -> int:
     return evaluate(term.sizes[label], sizes)
 
@@ -70,6 +79,8 @@ def _fill(
         """The coordinate that a label stands for, broadcast along its axis."""
         if label in term.scatter:
             select, row = term.scatter[label]
+            if select.positions is not None:
+                return positions_of(select, sizes).astype(kind)[along(row)]
             start = evaluate(select.start, sizes)
             if row is None:
                 return np.asarray(start, kind)

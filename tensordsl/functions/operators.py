@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tensordsl.contraction import add_terms, contract, scale
+from tensordsl.contraction import add_terms, contract, gathered, scale
 from tensordsl.dims import AnySize, Shape, Size
 from tensordsl.errors import ShapeError, UnsupportedError, show_shape
 from tensordsl.expr import Expr, Select, brief, operation, operations
@@ -234,7 +234,22 @@ def getitem(node: Expr, key: object) -> Any:
         sizes[len(sizes)] = size
         return len(sizes) - 1
 
-    for k in keys:
+    lists = [_positions(k, node) if isinstance(k, list | np.ndarray) else None for k in keys]
+    together = [place for place, found in enumerate(lists) if found is not None]
+    if together and not _adjacent(keys, together):
+        raise UnsupportedError(
+            f"{brief(node)}: lists of positions with a slice or an axis between them have no one meaning; "
+            "take them one after the other."
+        )
+    counts = {len(found) for found in lists if found is not None} - {1}
+    if len(counts) > 1:
+        raise mismatch(
+            f"Lists of {' and '.join(map(str, sorted(counts)))} positions do not go together.",
+            [(node, True)],
+            "Entries are taken pair by pair, so that lists have one length; index axis by axis for all pairs.",
+        )
+    common = fresh(next(iter(counts), 1)) if together else -1
+    for k, found in zip(keys, lists, strict=True):
         if k is None:
             output.append(())
             continue
@@ -247,7 +262,15 @@ def getitem(node: Expr, key: object) -> Any:
         size = node.shape[len(slots)]
         label = fresh(size)
         slots.append((label,))
-        if isinstance(k, slice):
+        if found is not None:
+            places = [check_position(place, size) for place in found]
+            if any(not isinstance(place, int) for place in places):
+                raise UnsupportedError(f"{brief(node)}: a list of positions on an axis of size {size} counts from 0.")
+            places = places * (1 if len(found) > 1 or not counts else next(iter(counts)))
+            operands.append((gathered(size, places), ((common,), (label,))))  # type: ignore[arg-type]
+            if (common,) not in output:
+                output.append((common,))
+        elif isinstance(k, slice):
             start, step, length = _slice(k, size, node)
             row = fresh(length)
             operands.append((Select(size, start, step, length), ((row,), (label,))))
@@ -257,10 +280,29 @@ def getitem(node: Expr, key: object) -> Any:
         else:
             raise UnsupportedError(
                 f"{brief(node)} of shape {show_shape(node.shape)} cannot be indexed by {k!r}: expected "
-                "a whole number, a slice, `...`, None, or an index from td.indices."
+                "a whole number, a list of them, a slice, `...`, None, or an index from td.indices."
             )
     operands.append((node, tuple(slots)))
     return contract(1, operands, tuple(output), sizes)
+
+
+def _positions(key: Any, node: Expr) -> list[int]:
+    """A list of positions, or a mask, as positions."""
+    array = np.asarray(key)
+    if array.dtype.kind == "b" and array.ndim == 1:
+        return [int(place) for place in np.flatnonzero(array)]
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        if array.size == 0 and array.ndim == 1:
+            return []
+        raise UnsupportedError(
+            f"{brief(node)} cannot be indexed by an array of dtype {array.dtype} and {array.ndim} axes: expected a "
+            "list of whole numbers, or of truth values."
+        )
+    return [int(place) for place in array]
+
+
+def _adjacent(keys: Sequence[Any], places: Sequence[int]) -> bool:
+    return places[-1] - places[0] == len(places) - 1
 
 
 def _slice(key: slice, size: AnySize, node: Expr) -> tuple[AnySize, int, AnySize]:

@@ -94,3 +94,21 @@ def polygamma(n: Any, x: Any) -> Any:
     import scipy.special
 
     return scipy.special.polygamma(n, x)
+
+
+def vech_rows(n: int) -> Any:
+    """The rows of the lower triangle of a matrix, column by column."""
+    return np.triu_indices(n)[1]
+
+
+def vech_columns(n: int) -> Any:
+    """The columns of the lower triangle of a matrix, column by column."""
+    return np.triu_indices(n)[0]
+
+
+def duplication(n: int) -> Any:
+    """For each entry of a symmetric matrix, its place in the lower triangle, column by column."""
+    places = np.zeros((n, n), dtype=np.int64)
+    columns, rows = np.triu_indices(n)
+    places[columns, rows] = places[rows, columns] = np.arange(len(rows))
+    return places.reshape(-1)

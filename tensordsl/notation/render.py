@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Sequence, Set
+from dataclasses import fields, replace
 from fractions import Fraction
-from typing import ClassVar
+from itertools import pairwise
+from typing import Any, ClassVar
 
 from tensordsl.errors import UnsupportedError
 from tensordsl.functions.record import elementwise_records, primitive_records
@@ -54,12 +57,43 @@ GREEK = frozenset(NAMES)
 GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", NAMES, strict=True))
 
 
-def render(tree: t.Tree, style: str = "unicode") -> str:
-    """The text of a tree; `style` is unicode, ascii or latex."""
+def render(tree: t.Tree, style: str = "unicode", indexed: bool = False) -> str:
+    """The text of a tree; `style` is unicode, ascii or latex.
+
+    In LaTeX, the sums of an `indexed` tree are written out where an index stands once in a term: there a reader would
+    take it for a free one.
+    """
     if style not in ("unicode", "ascii", "latex"):
         raise UnsupportedError(f"The style {style!r} is unknown; known are 'unicode', 'ascii' and 'latex'.")
-    renderer = Latex() if style == "latex" else Plain(ascii=style == "ascii")
+    if style == "latex" and indexed:
+        tree = summed(tree, frozenset())
+    renderer = Latex(indexed) if style == "latex" else Plain(ascii=style == "ascii")
     return renderer.at(tree, 0)
+
+
+def summed(tree: t.Tree, named: Set[str]) -> t.Tree:
+    """A tree with its sums over indices that stand once written out."""
+    match tree:
+        case t.Arrow(body, axes):
+            return t.Arrow(summed(body, {name for axis in axes for name in axis.indices}), axes)
+        case t.Sum(terms):
+            return t.Sum(tuple((sign, summed(term, named)) for sign, term in terms))
+        case t.Negative(operand):
+            return t.Negative(summed(operand, named))
+    tree = within(tree)
+    free = {name: count for name, count in t.free_indices(tree).items() if name not in named}
+    if 1 not in free.values():
+        return tree
+    return t.SumOver(t.Axis(tuple(free), (None,) * len(free), False), tree)
+
+
+def within(value: Any) -> Any:
+    """The tensors inside a tree with their sums written out."""
+    if isinstance(value, t.Arrow):
+        return summed(value, frozenset())
+    if isinstance(value, t.Tree):
+        return replace(value, **{part.name: within(getattr(value, part.name)) for part in fields(value)})
+    return tuple(map(within, value)) if isinstance(value, tuple) else value
 
 
 class Renderer:
@@ -188,6 +222,9 @@ class Latex(Renderer):
         "sum": r"\operatorname{sum}",
     }
 
+    def __init__(self, indexed: bool = False) -> None:
+        self.indexed = indexed  # whether what is rendered are entries, not whole matrices
+
     def parentheses(self, text: str) -> str:
         tall = any(mark in text for mark in (r"\frac", r"\sum", r"\left", "^", r"\sqrt"))
         return rf"\left({text}\right)" if tall else f"({text})"
@@ -248,7 +285,9 @@ class Latex(Renderer):
                 return self.call(function, arguments, options)
             case t.Subscript(base, keys):
                 shown = [self.key(key) for key in keys]
-                short = all(len(s) == 1 for s in shown)
+                # Letters stand side by side, and digits apart from digits: A_{i0} has two indices, A_{1, 0} too.
+                both = [a.isalnum() and b.isalnum() for a, b in pairwise(shown)]
+                short = len("".join(shown)) == len(shown) and all(both) and not re.search(r"\d\d", "".join(shown))
                 head = self.at(base, ATOM)
                 if isinstance(base, t.Name) and "_" in head:  # TeX knows no double subscript
                     head = f"{{{head}}}"
@@ -284,7 +323,7 @@ class Latex(Renderer):
         match function:
             case "sqrt":
                 return rf"\sqrt{{{inner}}}", POSTFIX
-            case "abs":
+            case "abs" if self.indexed or t.free_indices(arguments[0]):  # around a matrix, bars are its determinant
                 return rf"\left|{inner}\right|", ATOM
             case "norm":
                 return rf"\left\|{inner}\right\|", ATOM
@@ -315,5 +354,8 @@ class Latex(Renderer):
         return self.at(key, 0)
 
     def axis(self, axis: t.Axis) -> str:
-        names = [self.name(name) for name in axis.indices]
+        names = [
+            self.name(name) + ("" if size is None else f"<{self.at(size, 0)}")
+            for name, size in zip(axis.indices, axis.sizes, strict=True)
+        ]
         return f"({', '.join(names)})" if axis.grouped else ", ".join(names)

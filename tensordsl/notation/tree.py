@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A node of a text."""
+    """A node of a text; `span` is where it stands there, which makes no difference to what it means."""
+
+    span: tuple[int, int] | None = field(default=None, compare=False, repr=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,11 @@ class Sum(Tree):
 
 @dataclass(frozen=True)
 class Product(Tree):
-    """Factors joined by one operator, from the left: `*`, `/`, `@`, `∘` (Hadamard) or `⊗` (Kronecker)."""
+    """Factors joined by one operator, from the left: `*`, `/`, `@`, `∘` (Hadamard) or `⊗` (Kronecker).
+
+    Texts of other dialects have `//` and `\\` too, MATLAB's divisions by a matrix, and `·` and `×`, LaTeX's products
+    whose meaning depends on what is multiplied.
+    """
 
     operator: str
     factors: tuple[Tree, ...]
@@ -125,8 +131,13 @@ class SumOver(Tree):
 
 
 def children(tree: Tree) -> Iterator[Tree]:
-    for field in fields(tree):
-        yield from _trees(getattr(tree, field.name))
+    for part in fields(tree):
+        yield from _trees(getattr(tree, part.name))
+
+
+def spanned(first: Tree, last: Tree) -> tuple[int, int] | None:
+    """Where the text from one tree to another stands."""
+    return None if first.span is None or last.span is None else (first.span[0], last.span[1])
 
 
 def _trees(value: object) -> Iterator[Tree]:
@@ -163,6 +174,59 @@ def indices(tree: Tree) -> set[str]:
             found.update(key.name for key in node.keys if isinstance(key, Name))
         stack += children(node)
     return found
+
+
+def axes(tree: Tree) -> set[str]:
+    """The names after an arrow, or of a sum: indices for certain."""
+    found: set[str] = set()
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Axis):
+            found.update(node.indices)
+        stack += children(node)
+    return found
+
+
+def walk(tree: Tree) -> Iterator[Tree]:
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack += children(node)
+
+
+def terms(tree: Tree) -> Iterator[Tree]:
+    """The terms of a sum, without their signs."""
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Sum):
+            stack += [term for _, term in reversed(node.terms)]
+        elif isinstance(node, Negative):
+            stack.append(node.operand)
+        else:
+            yield node
+
+
+def free_indices(tree: Tree, bound: frozenset[str] = frozenset()) -> dict[str, int]:
+    """The indices that are not summed or named within a tree, and how often each stands in a product at the most."""
+    parts: list[dict[str, int]] = []
+    match tree:
+        case Sum(terms):
+            parts = [free_indices(term, bound) for _, term in terms]
+            return {name: max(part.get(name, 0) for part in parts) for part in parts for name in part}
+        case Subscript(base, keys):
+            bare = [item for key in keys for item in (key.items if isinstance(key, Items) else (key,))]
+            names = [key.name for key in bare if isinstance(key, Name)]  # k - 1 is a position
+            parts = [free_indices(base, bound), *({name: 1} for name in names if name not in bound)]
+        case SumOver(over, body):
+            return free_indices(body, bound | set(over.indices))
+        case Arrow():
+            return {}  # what it does not name is summed within
+        case _:
+            parts = [free_indices(child, bound) for child in children(tree)]
+    return {name: sum(part.get(name, 0) for part in parts) for part in parts for name in part}
 
 
 def depth(tree: Tree, limit: int) -> int:

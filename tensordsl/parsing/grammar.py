@@ -38,7 +38,7 @@ key: sum                                                    -> plain_key
 SUM.2: /sum(?=\s*\[)/
 FUNCTION.3: /(np\.|td\.)?(linalg\.)?[^\W\dᵀ][^\Wᵀ]*\s*\(/
 TRANSPOSE: "ᵀ" | ".T" | "^T" | "^⊤" | "⊤"
-COMPARE: ">=" | "<=" | ">" | "<"
+COMPARE: ">=" | "<=" | ">" | "<" | "==" | "!="
 MULTIPLY: "*" | "/" | "@" | "∘" | "⊙" | "⊗" | "·"
 SIGN: "+" | "-" | "−"
 NUMBER: /(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?j?/
@@ -47,3 +47,7 @@ STRING: /"[^"\n]*"/ | /'[^'\n]*'/
 %import common.WS
 %ignore WS
 """
+WORDS = (
+    "An expression is made of names, numbers, + - * / ** @ ∘ ⊗ ᵀ, brackets and known functions; "
+    "attributes other than .T do not exist in it."
+)

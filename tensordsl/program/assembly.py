@@ -111,6 +111,47 @@ def buffer_for(out: Emitter, total: Value | None, structured: Sequence[Term], no
     )
 
 
+def write_gathered(
+    out: Emitter, term: Term, buffer: Register, view: str, labels: Sequence[Label], gathered: Sequence[Label]
+) -> None:
+    """Add a term at lists of places, which may name a place several times: `np.add.at` adds them all."""
+    rows = list(dict.fromkeys(term.scatter[label][1] for label in gathered))
+    along = [label for label in labels if label in rows]  # a row that is an axis too is gone through beside its places
+    rest = [label for label in labels if label not in gathered and label not in along]
+    order = [*gathered, *along, *rest]
+    keys, operands = [], [buffer]
+    for label in (*gathered, *along):
+        row = term.scatter[label][1] if label in term.scatter else label
+        if label in term.scatter:
+            places = out.positions(term.scatter[label][0])
+            operands.append(places)
+            name = places.name
+        else:
+            name = f"np.arange({out.size(term.sizes[label])})"
+        after = len(rows) - 1 - rows.index(row)
+        keys.append(name + (f"[:{', None' * after}]" if after else ""))
+    turned = f"{view}.transpose({', '.join(str(labels.index(label)) for label in order)})"
+    core = literal(term.coefficient)
+    if term.core is not None:
+        register = out.scaled(term.core, term.coefficient)
+        core = align(Labelled(register.name, term.labels), [*(row for row in rows if row is not None), *rest])
+        operands.append(register)
+    places_text = ", ".join(keys) + ("," if len(keys) == 1 else "")
+    entries = out.count([term.scatter[gathered[0]][0].shape[0], *(term.sizes[label] for label in rest)])
+    out.instructions.append(
+        Instruction(
+            "diagonal",
+            buffer,
+            tuple(operands),
+            f"np.add.at({turned}, ({places_text}), {core})",
+            signature([term.labels], order),
+            entries,
+            16 * entries,
+            writes=True,
+        )
+    )
+
+
 def write(out: Emitter, term: Term, buffer: Register, node: Expr) -> None:
     """Add a structured term into the strided diagonal of the buffer where its entries are."""
     labels = list(flat(term.output))
@@ -120,7 +161,7 @@ def write(out: Emitter, term: Term, buffer: Register, node: Expr) -> None:
     if term.scatter:
         keys, places = [], []
         for label in labels:
-            if label in term.scatter:
+            if label in term.scatter and term.scatter[label][0].positions is None:
                 select, row = term.scatter[label]
                 keys.append(out.slice(select))
                 if row is not None:
@@ -135,6 +176,10 @@ def write(out: Emitter, term: Term, buffer: Register, node: Expr) -> None:
         names: dict[Label, str] = {}
         view = f'np.einsum("{letters(labels, names)}->{letters(distinct, names)}", {view})'
     core, operands = literal(term.coefficient), [buffer]
+    gathered = [label for label in distinct if label in term.scatter]
+    if gathered:
+        write_gathered(out, term, buffer, view, distinct, gathered)
+        return
     sign = "+="
     if term.core is not None:
         scale = term.coefficient

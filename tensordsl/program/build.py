@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tensordsl.contraction import number_of
-from tensordsl.expr import Elementwise, Expr, Primitive, Symbol
+from tensordsl.expr import Elementwise, Expr, Pattern, Primitive, Select, Symbol
+from tensordsl.functions import routines
 from tensordsl.functions.record import Routine
 from tensordsl.graph import topological
 from tensordsl.program.emitter import Emitter
@@ -40,8 +41,8 @@ def build(
     all arrays to be of one floating type.
     """
     symbols = sorted({symbol for e in expressions for symbol in e.symbols}, key=lambda s: s.order)
-    routines = {r.__name__: r for node in topological(expressions) for r in routines_of(node)}
-    taken: set[str] = set(routines)
+    called = {r.__name__: r for node in topological(expressions) for r in routines_of(node)}
+    taken: set[str] = set(called)
     arguments: dict[Symbol, str] = {symbol: variable(symbol.name, taken) for symbol in symbols}
     dims = sorted(dimensions(expressions))
     assumed = tuple(d for d in dims if d not in sizes)
@@ -89,7 +90,7 @@ def build(
         assumed,
         source,
         out.constants,
-        routines,
+        called,
         peak,
         sum(size_of),
     )
@@ -97,6 +98,8 @@ def build(
 
 def routines_of(node: Expr) -> tuple[Routine, ...]:
     """The functions that the source of a node calls."""
+    if isinstance(node, Select):
+        return (getattr(routines, node.positions.name),) if isinstance(node.positions, Pattern) else ()
     return node.record.routines if isinstance(node, Elementwise | Primitive) else ()
 
 
@@ -111,7 +114,8 @@ def dimensions(expressions: Sequence[Expr]) -> set[str]:
             continue
         seen.add(node)
         stack.extend(node.children)
-        for size in (*node.shape, *getattr(node, "sizes", ()), getattr(node, "start", 0)):
+        pattern = [node.positions.size] if isinstance(node, Select) and isinstance(node.positions, Pattern) else []
+        for size in (*node.shape, *getattr(node, "sizes", ()), getattr(node, "start", 0), *pattern):
             if not isinstance(size, int):
                 from_sizes |= size.names
     return from_sizes

@@ -8,8 +8,10 @@ from dataclasses import replace
 from fractions import Fraction
 from math import isnan
 
+import numpy as np
+
 from tensordsl.dims import AnySize, evaluate
-from tensordsl.expr import Number, Select
+from tensordsl.expr import Number, Pattern, Select
 from tensordsl.program.instructions import Instruction, Register, Term
 
 
@@ -43,6 +45,7 @@ class Emitter:
         self._names = names  # the variable that holds each dimension
         self._reserved = set(reserved)
         self._count = 0
+        self._positions: dict[Select, Register] = {}
         self._scales: dict[tuple[str, str], Register] = {}
 
     def fresh(self, prefix: str = "t") -> str:
@@ -113,6 +116,22 @@ class Emitter:
         last = select.start + (select.length - 1) * select.step
         stop = "" if last == 0 else self.size(last - 1)
         return f"{start}:{stop}:{select.step}"
+
+    def positions(self, select: Select) -> Register:
+        """The array of positions that a selection takes, made once."""
+        assert select.positions is not None and select.length is not None
+        found = self._positions.get(select)
+        if found is None:
+            if isinstance(select.positions, Pattern):
+                name, size = select.positions
+                source = f"{name}({self.size(size)})"
+                found = self.emit("gather", source, [], (select.length,), labels=name, own_dtype=True)
+            else:
+                constant = self.fresh("p")
+                self.constants[constant] = np.asarray(select.positions, dtype=np.int64)
+                found = Register(constant, (select.length,), constant, False, None)
+            found = self._positions[select] = replace(found, uniform=None)
+        return found
 
     def drop(self, register: Register, present: Sequence[bool]) -> Register:
         if all(present):

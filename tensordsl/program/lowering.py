@@ -296,7 +296,7 @@ class Lowering:
         if any(label in slicers for label in labels):
             keys, kept, kept_sizes = [], [], []
             for label in labels:
-                if label in slicers:
+                if label in slicers and slicers[label][0].positions is None:
                     select, row = slicers[label]
                     keys.append(self.out.slice(select))
                     if row is not None:
@@ -308,6 +308,7 @@ class Lowering:
                     kept_sizes.append(sizes[label])
             register = self.out.view(register, f"{register.name}[{', '.join(keys)}]", kept_sizes)  # type: ignore[arg-type]
             labels = kept
+            register, labels = self._gather(register, labels, slicers, sizes)
         distinct = tuple(dict.fromkeys(labels))
         if len(distinct) < len(labels):
             names: dict[Label, str] = {}
@@ -321,6 +322,36 @@ class Lowering:
                 labels=signature([labels], distinct),
             )
         return register, distinct
+
+    def _gather(
+        self,
+        register: Register,
+        labels: list[Label],
+        slicers: Mapping[Label, tuple[Select, Label | None]],
+        sizes: Mapping[Label, AnySize],
+    ) -> tuple[Register, list[Label]]:
+        """Entries taken by lists of places, row label by row label; axes of one row are taken together."""
+        rows = dict.fromkeys(slicers[label][1] for label in labels if label in slicers)
+        for row in rows:
+            assert row is not None
+            taken = [p for p, label in enumerate(labels) if label in slicers and slicers[label][1] == row]
+            rest = [p for p in range(len(labels)) if p not in taken]
+            places = [self.out.positions(slicers[labels[p]][0]) for p in taken]
+            if len(taken) == 1:
+                source = f"np.take({register.name}, {places[0].name}, axis={taken[0]})"
+                labels = [row if p in taken else label for p, label in enumerate(labels)]
+            else:
+                order = [*taken, *rest]
+                turned = register.name
+                if order != sorted(order):
+                    turned += f".transpose({', '.join(map(str, order))})"
+                source = f"{turned}[{', '.join(place.name for place in places)}]"
+                labels = [row, *(labels[p] for p in rest)]
+            known = {**sizes, row: slicers_length(slicers, row)}
+            register = self.out.emit(
+                "gather", source, [register, *places], [known[la] for la in labels], labels=signature([labels], labels)
+            )
+        return register, labels
 
     def _fold(
         self,
@@ -490,6 +521,11 @@ class Lowering:
         return register, None, labels
 
 
+def slicers_length(slicers: Mapping[Label, tuple[Select, Label | None]], row: Label) -> AnySize:
+    """The number of rows that a selection with this row label takes."""
+    return next(select.shape[0] for select, its_row in slicers.values() if its_row == row)
+
+
 def is_truth(node: Expr) -> bool:
     """Whether the entries of a node are true or false."""
     return isinstance(node, Elementwise) and node.record.truth
@@ -498,14 +534,18 @@ def is_truth(node: Expr) -> bool:
 def add_slicer(slicers: dict[Label, tuple[Select, Label | None]], select: Select, labels: Sequence[Label]) -> bool:
     """Note that `select` takes a slice along a label; a slice of a slice is one slice. False where that is no order."""
     *rows, column = labels
-    found, row = select, rows[0] if rows else None
+    found: Select | None = select
+    row = rows[0] if rows else None
     if row in slicers:
         outer, row = slicers[row]
-        found = slice_of_slice(found, outer)
-    if column in slicers or column == row:
+        found = slice_of_slice(select, outer)
+    if found is None or column in slicers or column == row:
+        return False
+    changed = {
+        label: (slice_of_slice(inner, found), row) for label, (inner, between) in slicers.items() if between == column
+    }
+    if any(whole is None for whole, _ in changed.values()):
         return False
     slicers[column] = (found, row)
-    for label, (inner, between) in slicers.items():
-        if between == column:
-            slicers[label] = (slice_of_slice(inner, found), row)
+    slicers.update(changed)  # type: ignore[arg-type]
     return True

@@ -1,0 +1,326 @@
+"""The dialects of linear algebra, MATLAB's and LaTeX's: vectors are columns, a 1×1 matrix is a number, powers repeat
+the matrix product."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from math import pi
+from typing import Any
+
+from tensordsl.contraction import number_of
+from tensordsl.dims import AnySize
+from tensordsl.errors import ParseError, ShapeError
+from tensordsl.expr import Expr
+from tensordsl.functions import operators
+from tensordsl.functions.convert import as_expr, constant, identity, mismatch, ones
+from tensordsl.functions.indices import Index, Indexed, as_indexed
+from tensordsl.functions.multilinear import transpose
+from tensordsl.functions.record import elementwise_records, functions
+from tensordsl.notation import tree as t
+from tensordsl.notation.builder import Builder
+from tensordsl.notation.matrix import MatrixBuilder
+from tensordsl.notation.render import GREEK, GREEK_LETTERS
+
+HIGHEST = 64  # the largest exponent of a matrix power
+OF_MATRICES = frozenset(("trace", "det", "logdet", "inv", "transpose"))
+
+
+class NeedsScalar(Exception):
+    """A symbol whose order was to be inferred stands where only a number can; `build` starts again."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def likely_scalar(name: str) -> tuple[bool, ...]:
+    """The order in which undeclared names are tried as numbers: Greek letters and a, b, c, s, t first."""
+    return name not in GREEK and name not in GREEK_LETTERS and name not in "abcst", len(name) > 1
+
+
+class LinearBuilder(MatrixBuilder):
+    """What MATLAB and LaTeX share."""
+
+    def name(self, name: str) -> Any:
+        if name == "pi" and name not in self.symbols and name not in self.dims:
+            return pi
+        return super().name(name)
+
+    def product(self, operator: str, a: Any, b: Any) -> Any:
+        if operator == "@":
+            self.check_orders(a, b)
+            a, b = number(a), number(b)
+            return number(super().product(operator, a, b))
+        return super().product(operator, a, b)
+
+    def check_orders(self, a: Expr, b: Expr) -> None:
+        """A column can only be multiplied by a row: an inferred one that is not must be a number."""
+        if not self.is_column(a) or b.ndim != 2 or b.shape[0] == 1:
+            return
+        found = self.vectors(a)
+        if found:
+            raise NeedsScalar(min(found, key=likely_scalar))
+
+    def add(self, a: Any, b: Any) -> Any:
+        """A number added to every entry of a vector is rare: an inferred vector there is a number too."""
+        for term, other in ((a, b), (b, a)) if isinstance(a, Expr) and isinstance(b, Expr) else ():
+            if number(other).ndim == 0 and number_of(number(other)) is None and self.is_column(term):
+                found = [n for n in self.vectors(term) if self.symbols[n].shape[0] == term.shape[0]]
+                if found:
+                    raise NeedsScalar(min(found, key=likely_scalar))
+        return super().add(a, b)
+
+    def vectors(self, node: Expr) -> list[str]:
+        """The symbols of an expression that were taken for vectors."""
+        return [n for n, order in self.inferred.items() if order == 1 and self.symbols[n] in node.symbols]
+
+    def transposed(self, node: Any, dotted: bool) -> Any:
+        return node if isinstance(node, Expr) and node.ndim == 0 else super().transposed(node, dotted)
+
+    def power(self, base: Any, exponent: Any, entrywise: bool) -> Any:
+        if entrywise or isinstance(base, Indexed) or isinstance(exponent, Indexed):
+            return self.entrywise("power", base, exponent)
+        if exponent.ndim:
+            raise ParseError(f"An exponent is a number. {self.entrywise_power}")
+        if base.ndim == 0:
+            return self.entrywise("power", base, exponent)
+        if self.is_column(base) and base.shape[0] != 1:
+            raise mismatch("A vector has no power.", [(self.vector(base), True)], self.entrywise_power)
+        whole = number_of(exponent)
+        if not isinstance(whole, int):
+            raise ParseError(f"The power of a matrix has a whole exponent. {self.entrywise_power}")
+        return matrix_power(base, whole)
+
+    entrywise_power = ""
+
+    def apply(self, name: str, values: list[Any], options: Mapping[str, Any]) -> Any:
+        if any(isinstance(value, Indexed) for value in values):
+            if name not in elementwise_records:
+                raise ParseError(f"{name} takes a whole matrix or vector, not an indexed term.")
+            return functions[name](*values, **options)
+        if name in OF_MATRICES and as_expr(values[0]).ndim == 0:
+            values = [operators.expand_dims(operators.expand_dims(values[0], 0), 0)]
+        if name == "norm" and as_expr(values[0]).ndim == 0:
+            return functions["abs"](values[0])
+        result = super().apply(name, values, options)
+        return number(result) if name in OF_MATRICES else result
+
+    def call(self, function: str, arguments: tuple[t.Tree, ...], options: Mapping[str, t.Tree]) -> Any:
+        if function == "ones" and not arguments:
+            return ones(self.unknown(), 1)
+        return super().call(function, arguments, options)
+
+    def column(self, value: Any) -> Any:
+        return value if isinstance(value, Indexed) else super().column(value)
+
+    def entrywise(self, name: str, *values: Any, **options: Any) -> Any:
+        if any(isinstance(value, Indexed) for value in values):
+            return functions[name](*values, **options)
+        return super().entrywise(name, *values, **options)
+
+
+class MatlabBuilder(LinearBuilder):
+    """MATLAB's operators: `*` and `/` are of matrices, a dot before an operator makes it go entry by entry."""
+
+    open_sizes = (
+        "The text does not say every size: write eye(k) for the identity of size k, ones(k, m) in place of matrix(1), "
+        "ones(k, 1) in place of vector(1)."
+    )
+    entrywise_power = "Write .^ for the power of each entry."
+
+    def special(self, name: str) -> Any:
+        return identity(self.unknown()) if name == "eye" else super().special(name)
+
+    def name(self, name: str) -> Any:
+        if name == "eye" and name not in self.symbols:
+            return self.special(name)
+        return super().name(name)
+
+    def product(self, operator: str, a: Any, b: Any) -> Any:
+        if operator == "\\":
+            return number(self.column(functions["solve"](a, b))) if a.ndim else self.entrywise("divide", b, a)
+        if operator == "//":  # MATLAB's /, as ./ is the division of entries
+            if b.ndim == 0 or b.shape == (1, 1):
+                return self.entrywise("divide", a, number(b))
+            return super().product("@", a, functions["inv"](b))
+        return super().product(operator, a, b)
+
+    def call(self, function: str, arguments: tuple[t.Tree, ...], options: Mapping[str, t.Tree]) -> Any:
+        if function in self.symbols:
+            return self.subscript(t.Name(function), tuple(self.from_one(key) for key in arguments))
+        if function in ("vector", "matrix") and len(arguments) == 1:
+            shape = (self.unknown(), 1 if function == "vector" else self.unknown())
+            return operators.multiply(self.operand(arguments[0]), ones(*shape))
+        if function in ("norm1", "norm2") and len(arguments) == 1:
+            return self.apply("norm", [self.operand(arguments[0])], {"ord": int(function[-1])})
+        if function in ("ones", "zeros") and len(arguments) == 1:  # MATLAB's ones(n) is square
+            arguments = arguments * 2
+        if function == "rows":  # a matrix written row by row
+            return self.written(arguments)
+        return super().call(function, arguments, options)
+
+    def from_one(self, key: t.Tree) -> t.Tree:
+        """A position of MATLAB, counted from one, as one counted from zero; the end of a range is not in ours."""
+        match key:
+            case t.Slice(start, stop, None):
+                return t.Slice(start and less_one(start), stop, None)
+            case t.Slice():
+                raise ParseError("A range with a step is not read here: write the positions in two parts.")
+            case t.Negative() | t.Number(0):
+                raise ParseError("Positions count from 1 in MATLAB's notation: write x(1) for the first entry.")
+        return less_one(key)
+
+    def written(self, rows: tuple[t.Tree, ...]) -> Any:
+        """`[1 2; 3 4]` is a constant; with expressions, the blocks of a matrix."""
+        return block(self, [self.entries(row) for row in rows])
+
+
+class LatexBuilder(LinearBuilder):
+    """Mathematics as it is set: juxtaposition multiplies, indices may stand below, shapes must be equal to be added."""
+
+    open_sizes = (
+        r"The text does not say every size: write I_k for the identity of size k, \mathbf{1}_k for a vector of ones, "
+        r"\left[...\right]_{i<k} and \sum_{i<k} for an index of size k."
+    )
+    entrywise_power = r"Write x^{\circ 2} for the power of each entry."
+
+    def finish(self, tree: t.Tree) -> Expr:
+        if isinstance(tree, t.Arrow):  # its axes are written out, so that a column stays one
+            self.columns = False
+            return Builder.finish(self, tree)
+        return super().finish(tree)
+
+    def add(self, a: Any, b: Any) -> Any:
+        if not isinstance(a, Indexed) and not isinstance(b, Indexed):
+            a, b = self.together("add", a, b)
+        return super().add(a, b)
+
+    def together(self, what: str, a: Any, b: Any) -> tuple[Any, Any]:
+        """Two operands of one shape, or one of them a number: nothing is repeated to fit, as it would be in NumPy."""
+        a, b = (number(v) if isinstance(v, Expr) else v for v in (a, b))
+        if a.ndim == b.ndim == 2 and a.shape != b.shape:
+            sizes = next(pair for pair in zip(a.shape, b.shape, strict=True) if pair[0] != pair[1])
+            raise mismatch(
+                f"Cannot {what}: the shapes differ.",
+                [(a, False), (b, True)],
+                r"Transpose one with ^\top, or repeat a vector with x \mathbf{1}^\top.",
+                sizes,
+            )
+        return a, b
+
+    def product(self, operator: str, a: Any, b: Any) -> Any:
+        if isinstance(a, Indexed) or isinstance(b, Indexed):
+            if operator == "/":
+                return self.entrywise("divide", a, b)
+            if operator == "⊗":
+                raise ParseError(r"\otimes does not go with index notation: write the indices side by side.")
+            a, b = (number(v) if isinstance(v, Expr) else v for v in (a, b))
+            return as_indexed(a) * as_indexed(b)
+        if operator in ("∘", "/"):
+            a, b = self.together("multiply entry by entry" if operator == "∘" else "divide entry by entry", a, b)
+            return super().product(operator, a, b)
+        if operator == "·" and self.is_column(a) and self.is_column(b):
+            return super().product("@", transpose(a), b)
+        if operator == "×" and a.ndim and b.ndim:
+            if not (self.is_column(a) and self.is_column(b)) or "cross" not in functions:
+                raise ParseError(
+                    r"\times is the product of numbers, and the cross product of two vectors of three entries; write "
+                    r"matrices side by side, A B, and \otimes or \circ for their other products."
+                )
+            return self.column(functions["cross"](self.vector(a), self.vector(b)))
+        return super().product("@" if operator in ("·", "×") else operator, a, b)
+
+    def call(self, function: str, arguments: tuple[t.Tree, ...], options: Mapping[str, t.Tree]) -> Any:
+        match function, arguments:
+            case "bars", (inner,):
+                value = self.operand(inner)
+                if isinstance(value, Indexed) or number(value).ndim == 0:
+                    return self.entrywise("abs", value)
+                if self.is_column(value):
+                    raise mismatch(
+                        "|x| of a vector may mean its norm or the absolute value of each entry.",
+                        [(self.vector(value), True)],
+                        r"Write \|x\| for the norm, \operatorname{abs}(x) for the entries.",
+                    )
+                return self.apply("det", [value], {})
+            case "log", (t.Call("bars", (inner,)),):  # the logarithm of a determinant, which may overflow by itself
+                value = self.operand(inner)
+                if isinstance(value, Expr) and number(value).ndim == 2 and not self.is_column(value):
+                    return self.apply("logdet", [value], {})
+            case "e^", (inner,):
+                value = self.operand(inner)
+                if not isinstance(value, Indexed) and number(value).ndim == 2 and not self.is_column(value):
+                    if "expm" not in functions:
+                        raise ParseError(r"e^{A} of a matrix has no rule here; write \exp(A) for that of each entry.")
+                    return functions["expm"](value)
+                return self.entrywise("exp", value)
+            case "langle", (left, right):  # the inner product of vectors, or of matrices
+                return as_expr(functions["sum"](self.product("∘", self.operand(left), self.operand(right))))
+            case "basis", (position,):
+                return self.column(functions["basis"](self.unknown(), self.number(position)))
+            case "rows", rows:
+                return block(self, [self.entries(row) for row in rows])
+        return super().call(function, arguments, options)
+
+    def subscript(self, base: t.Tree, keys: tuple[t.Tree, ...]) -> Any:
+        if base == t.Name("δ"):
+            return self.delta(keys)
+        value = self.column(self.indexable(base, keys))
+        if any(isinstance(key, t.Items) for key in keys):
+            value, keys = self.opened(self.vector(value) if len(keys) == 1 else value, keys)
+        found = tuple(self.key(key) for key in keys)
+        if len(found) == 1 and self.is_column(value):
+            value = self.vector(value)
+        entry = value[found]
+        return entry if isinstance(entry, Indexed) else self.column(entry)
+
+    def key(self, key: t.Tree) -> Any:
+        """Here a name below is an index, unless it was declared as a position."""
+        return Index(key.name) if isinstance(key, t.Name) and key.name not in self.positions else super().key(key)
+
+    def arrow(self, body: t.Tree, axes: tuple[t.Axis, ...]) -> Any:
+        tensor = super().arrow(body, axes)
+        return self.column(tensor) if self.columns else tensor
+
+    columns = True
+
+
+def number(value: Any) -> Any:
+    """A 1×1 matrix as a number."""
+    return value[0, 0] if isinstance(value, Expr) and value.shape == (1, 1) else value
+
+
+def less_one(position: t.Tree) -> t.Tree:
+    if isinstance(position, t.Number) and isinstance(position.value, int):
+        return t.Number(position.value - 1)
+    return t.Sum(((1, position), (-1, t.Number(1))))
+
+
+def matrix_power(base: Expr, exponent: int) -> Expr:
+    """The product of a matrix with itself; for a negative exponent, of its inverse."""
+    if abs(exponent) > HIGHEST:
+        raise ParseError(f"A matrix power goes up to {HIGHEST}; give the matrix a name, and power it in Python.")
+    if base.ndim != 2 or base.shape[0] != base.shape[1]:
+        sizes: tuple[AnySize, AnySize] | None = (base.shape[0], base.shape[1]) if base.ndim == 2 else None
+        raise mismatch("Only a square matrix has powers.", [(base, True)], "Multiply by a transpose.", sizes)
+    if exponent < 0:
+        base = functions["inv"](base)
+    result = identity(base.shape[0])
+    for _ in range(abs(exponent)):
+        result = operators.matmul(result, base)
+    return result
+
+
+def block(builder: MatrixBuilder, rows: list[tuple[t.Tree, ...]]) -> Any:
+    """A matrix written row by row: of numbers a constant, of expressions a block matrix."""
+    if len({len(row) for row in rows}) > 1:
+        counts = ", ".join(str(len(row)) for row in rows)
+        raise ShapeError(f"The rows of a matrix have {counts} entries: they must have as many each.")
+    values = [[as_expr(builder.operand(entry)) for entry in row] for row in rows]
+    numbers = [[number_of(value) if value.ndim == 0 else None for value in row] for row in values]
+    if all(value is not None for row in numbers for value in row):
+        return builder.column(constant([[float(v) if isinstance(v, Fraction) else v for v in row] for row in numbers]))
+    if "block" not in functions:
+        raise ParseError("A matrix that is written out holds numbers.")
+    return functions["block"]([[v if v.ndim else v[None, None] for v in row] for row in values])

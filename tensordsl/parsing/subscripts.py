@@ -1,0 +1,91 @@
+"""What stands below a symbol in LaTeX: indices, positions, sizes, axes, or the rest of a name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tensordsl.errors import ParseError
+from tensordsl.notation import tree as t
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """`i=1` below a sum."""
+
+    name: str
+    start: t.Tree
+
+
+def split(keys: Sequence[Any]) -> tuple[Any, ...]:
+    """The indices of `A_{ij}`, which stand side by side, or are separated by commas."""
+    match tuple(keys):
+        case (t.Product("@", factors),) if all(isinstance(f, t.Name | t.Number) for f in factors):
+            return factors
+    return tuple(keys)
+
+
+def sizes_of(keys: Sequence[t.Tree]) -> tuple[t.Tree, ...]:
+    """The sizes of I_n, I_{n \\times n}, K_{m, n}."""
+    if len(keys) == 1 and isinstance(keys[0], t.Product) and keys[0].operator == "×":
+        keys = keys[0].factors
+    return tuple(multiplied(key) for key in keys)
+
+
+def multiplied(tree: Any) -> t.Tree:
+    """A position or size, whose factors stand side by side."""
+    match tree:
+        case t.Product("@" | "·" | "×", factors):
+            return t.Product("*", tuple(multiplied(factor) for factor in factors))
+        case t.Sum(terms):
+            return t.Sum(tuple((sign, multiplied(term)) for sign, term in terms))
+        case t.Negative(operand):
+            return t.Negative(multiplied(operand))
+        case t.Slice(start, stop, step):
+            return t.Slice(*(None if part is None else multiplied(part) for part in (start, stop, step)))
+    return tree  # type: ignore[no-any-return]
+
+
+def suffix(key: t.Tree) -> str:
+    """A subscript as part of a name."""
+    match key:
+        case t.Name(name):
+            return name
+        case t.Number(int() as value):
+            return str(value)
+        case t.Product("@", factors):
+            return "".join(suffix(factor) for factor in factors)
+    raise ParseError("The subscript of a name is letters and digits; an index stands below a declared symbol.")
+
+
+def names_of(axis: t.Tree) -> Iterator[str]:
+    match axis:
+        case t.Name(name):
+            yield name
+        case t.Items(items, True):
+            for item in items:
+                yield from names_of(item)
+
+
+def has_size(axis: t.Tree) -> bool:
+    """Whether an index is written with the size of its axis, as in `i<k`, or an axis has no index, as in `()`."""
+    return isinstance(axis, t.Comparison) or (
+        isinstance(axis, t.Items) and (not axis.items or any(map(has_size, axis.items)))
+    )
+
+
+def axis_of(axis: t.Tree) -> t.Axis:
+    """An axis below the brackets of a tensor: `i`, `i<k`, `(i, j)`."""
+    match axis:
+        case t.Name(name):
+            return t.Axis((name,), (None,), False)
+        case t.Comparison("<", t.Name(name), size):
+            return t.Axis((name,), (multiplied(size),), False)
+        case t.Items(items, True):
+            return replace(joined([axis_of(item) for item in items]), grouped=True)
+    raise ParseError(r"Below the brackets of a tensor stand its indices: \left[A_{ij} x_j\right]_{i}.")
+
+
+def joined(axes: Sequence[t.Axis]) -> t.Axis:
+    return t.Axis(tuple(n for axis in axes for n in axis.indices), tuple(s for axis in axes for s in axis.sizes), False)
