@@ -115,7 +115,15 @@ from tensordsl.functions.operators import add, hadamard, matmul, multiply, negat
 from tensordsl.functions.reductions import logsumexp, prod, prod_others, softmax, std, var
 from tensordsl.functions.reductions import max_ as max
 from tensordsl.functions.reductions import min_ as min
-from tensordsl.functions.triangles import tril, triu
+from tensordsl.functions.triangles import (
+    duplication,
+    elimination,
+    tril,
+    triu,
+    vech,
+    vech_columns,
+    vech_rows,
+)
 from tensordsl.parsing.parse import parse
 from tensordsl.printing import dot as _dot  # noqa: F401 - gives expressions their to_dot
 from tensordsl.printing.forms import explain
@@ -161,7 +169,9 @@ __all__ = [
     "dims",
     "divide",
     "dot",
+    "duplication",
     "einsum",
+    "elimination",
     "equal",
     "erf",
     "exp",
@@ -241,6 +251,9 @@ __all__ = [
     "var",
     "vdot",
     "vec",
+    "vech",
+    "vech_columns",
+    "vech_rows",
     "vector",
     "vjp",
     "where",

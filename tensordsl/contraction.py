@@ -281,7 +281,7 @@ class Overlap(NamedTuple):
     both: Select
 
 
-def overlap(a: Select, b: Select) -> Overlap | None | bool:
+def overlap(a: Select, b: Select) -> Overlap | bool | None:
     """The places that two selections have in common: False where there are none, None where that is not known."""
     if a.positions is not None or b.positions is not None:
         return _gathered_overlap(a, b)
@@ -316,7 +316,7 @@ def overlap(a: Select, b: Select) -> Overlap | None | bool:
     )
 
 
-def _gathered_overlap(a: Select, b: Select) -> Overlap | None | bool:
+def _gathered_overlap(a: Select, b: Select) -> Overlap | bool | None:
     """The overlap where one takes places by a list: pairs of rows that take the same one, which may be several."""
     first, second = places_of(a), places_of(b)
     if first is None or second is None:

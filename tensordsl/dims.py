@@ -6,7 +6,8 @@ A size is an `int` or a `Size`; arithmetic that ends in a constant gives an `int
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from math import gcd
+from fractions import Fraction
+from math import gcd, lcm
 from numbers import Number
 from typing import Any
 from unicodedata import normalize
@@ -18,6 +19,7 @@ from tensordsl.errors import BindError, ParseError, ShapeError
 operations: dict[str, Callable[..., Any]] = {}  # what expressions can do, by name; the rooms above fill it
 
 Monomial = tuple[tuple[str, int], ...]  # ((name, power), ...), sorted by name
+Rational = int | Fraction
 
 
 def check_name(name: object, what: str, example: str) -> str:
@@ -31,7 +33,9 @@ def check_name(name: object, what: str, example: str) -> str:
 
 
 class Size:
-    """A polynomial in dimensions with whole coefficients, such as `k*m` or `k + 1`; made by arithmetic on `td.dim`.
+    """A polynomial in dimensions, such as `k*m` or `k + 1`; made by arithmetic on `td.dim`.
+
+    Its coefficients are whole, but for sizes such as `k*(k + 1)/2` that are whole whatever k is.
 
     In arithmetic with expressions a size is the number that it will be.
 
@@ -46,7 +50,7 @@ class Size:
     __slots__ = ("_hash", "terms")
     __array_ufunc__ = None  # an array beside a size leaves the operation to the size
 
-    def __init__(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
+    def __init__(self, terms: tuple[tuple[Monomial, Rational], ...]) -> None:
         self.terms = terms
         self._hash = hash(terms)
 
@@ -111,6 +115,9 @@ class Size:
         return str(self)
 
     def __str__(self) -> str:
+        whole, divisor = over_one_line(self)
+        if divisor != 1:
+            return f"({whole})/{divisor}"
         text = ""
         for monomial, coefficient in self.terms:
             names = [name if power == 1 else f"{name}**{power}" for name, power in monomial]
@@ -178,7 +185,14 @@ def dims(names: str) -> tuple[Dim, ...]:
     return tuple(Dim(name) for name in names.replace(",", " ").split())
 
 
-def _terms(size: AnySize) -> tuple[tuple[Monomial, int], ...]:
+def triangle(size: AnySize) -> AnySize:
+    """The number of entries on the diagonal of a square matrix and below it, n (n + 1)/2."""
+    if isinstance(size, int):
+        return size * (size + 1) // 2
+    return _collect([(monomial, Fraction(c, 2)) for monomial, c in _terms(size * (size + 1))])
+
+
+def _terms(size: AnySize) -> tuple[tuple[Monomial, Rational], ...]:
     if isinstance(size, Size):
         return size.terms
     return (((), int(size)),) if size else ()
@@ -191,8 +205,8 @@ def _times(a: Monomial, b: Monomial) -> Monomial:
     return tuple(sorted(powers.items()))
 
 
-def _collect(terms: Iterable[tuple[Monomial, int]]) -> AnySize:
-    total: dict[Monomial, int] = {}
+def _collect(terms: Iterable[tuple[Monomial, Rational]]) -> AnySize:
+    total: dict[Monomial, Rational] = {}
     for monomial, coefficient in terms:
         total[monomial] = total.get(monomial, 0) + coefficient
     kept = sorted(((m, c) for m, c in total.items() if c), key=lambda t: (-sum(p for _, p in t[0]), t[0]))
@@ -201,10 +215,10 @@ def _collect(terms: Iterable[tuple[Monomial, int]]) -> AnySize:
     if len(kept) == 1:
         monomial, coefficient = kept[0]
         if not monomial:
-            return coefficient
+            return int(coefficient)
         if coefficient == 1 and len(monomial) == 1 and monomial[0][1] == 1:
             return Dim(monomial[0][0])
-    return Size(tuple(kept))
+    return Size(tuple((m, c if isinstance(c, int) or c.denominator > 1 else c.numerator) for m, c in kept))
 
 
 def check_size(size: object) -> AnySize:
@@ -238,9 +252,11 @@ def divide(a: AnySize, b: AnySize) -> AnySize | None:
         powers = dict(names)
         for name, power in monomial:
             powers[name] = powers.get(name, 0) - power
-        if coefficient % scale or any(power < 0 for power in powers.values()):
+        share = Fraction(coefficient) / scale
+        whole = isinstance(coefficient, int) and isinstance(scale, int)
+        if (whole and share.denominator > 1) or any(power < 0 for power in powers.values()):
             return None
-        quotient.append((tuple(sorted((n, p) for n, p in powers.items() if p)), coefficient // scale))
+        quotient.append((tuple(sorted((n, p) for n, p in powers.items() if p)), share))
     return _collect(quotient)
 
 
@@ -248,8 +264,16 @@ def content(size: AnySize) -> tuple[int, AnySize]:
     """The whole number that divides every coefficient of a size, and the size that is left."""
     if isinstance(size, int):
         return size, 1
-    common = gcd(*(coefficient for _, coefficient in size.terms))
+    if any(isinstance(coefficient, Fraction) for _, coefficient in size.terms):
+        return 1, size
+    common = gcd(*(int(coefficient) for _, coefficient in size.terms))
     return common, _collect([(monomial, coefficient // common) for monomial, coefficient in size.terms])
+
+
+def over_one_line(size: AnySize) -> tuple[AnySize, int]:
+    """A size as whole multiples of its dimensions, over one number: k*(k + 1)/2 is (k**2 + k, 2)."""
+    divisor = lcm(*(Fraction(c).denominator for _, c in _terms(size)))
+    return size * divisor, divisor
 
 
 def is_at_most(a: AnySize, b: AnySize) -> bool:
@@ -262,13 +286,13 @@ def evaluate(size: AnySize, values: Mapping[str, int]) -> int:
     """The number that a size is, given its dimensions."""
     if isinstance(size, int):
         return size
-    total = 0
+    total: Rational = 0
     for monomial, coefficient in size.terms:
         part = coefficient
         for name, power in monomial:
             part *= values[name] ** power
         total += part
-    return total
+    return int(total)
 
 
 def substitute(size: AnySize, values: Mapping[str, AnySize]) -> AnySize:
@@ -277,11 +301,9 @@ def substitute(size: AnySize, values: Mapping[str, AnySize]) -> AnySize:
         return size
     result: AnySize = 0
     for monomial, coefficient in size.terms:
-        part: AnySize = coefficient
-        for name, power in monomial:
-            for _ in range(power):
-                part = part * values.get(name, Dim(name))
-        result = result + part
+        factors = [values.get(name, Dim(name)) for name, power in monomial for _ in range(power)]
+        parts = _terms(product(factors))
+        result = result + _collect([(m, c * coefficient) for m, c in parts])
     return result
 
 
@@ -303,15 +325,26 @@ def solve(a: AnySize, b: AnySize, unknown: Iterable[str]) -> tuple[str, AnySize]
     return None
 
 
-def _root(difference: tuple[tuple[Monomial, int], ...], name: str) -> int | None:
-    """The whole number k with c*k**p equal to the rest, a number."""
+def _root(difference: tuple[tuple[Monomial, Rational], ...], name: str) -> int | None:
+    """The whole number k that solves Σ c k**p = the rest, a number, where all c have one sign."""
     powers = [(dict(m)[name], c) for m, c in difference if tuple(n for n, _ in m) == (name,)]
     rest = [-c for m, c in difference if not m]
-    if len(powers) != 1 or powers[0][0] < 2 or len(difference) != 1 + len(rest):
+    if not powers or max(p for p, _ in powers) < 2 or len(difference) != len(powers) + len(rest):
         return None
-    (power, scale), total = powers[0], sum(rest)
-    root = round((total / scale) ** (1 / power)) if total * scale >= 0 else -1
-    return root if scale * root**power == total else None
+    sign, total = (1 if powers[0][1] > 0 else -1), sum(rest)
+    if any(c * sign < 0 for _, c in powers) or total * sign < 0:
+        return None  # not growing: there may be several
+    low, high = 0, 1
+
+    def at(k: int) -> Fraction:
+        return sum((Fraction(c) * k**p for p, c in powers), Fraction(0)) * sign
+
+    while at(high) < total * sign:
+        low, high = high, 2 * high
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if at(middle) >= total * sign else (middle + 1, high)
+    return low if at(low) == total * sign else None
 
 
 def bind(pairs: Iterable[tuple[AnySize, int, str]], known: Mapping[str, int] | None = None) -> dict[str, int]:

@@ -8,9 +8,10 @@ which the rooms above fill; this room knows no operator.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 import numpy as np
@@ -447,7 +448,8 @@ class Constant(Expr):
         return Constant, (self.array,)
 
 
-class Pattern(NamedTuple):
+@dataclass(frozen=True)
+class Pattern:
     """Positions that a matrix of `size` rows and columns has by its structure; `routines` knows how to compute them."""
 
     name: str
@@ -480,10 +482,8 @@ class Select(Expr):
         positions: tuple[int, ...] | Pattern | None = None,
     ) -> Select:
         shape = (size,) if length is None else (length, size)
-        identity = (size, start, step, length, positions)
-        return interned(
-            cls, shape, (), identity, size=size, start=start, step=step, length=length, positions=positions
-        )
+        identity = (size, start, step, length, *([] if positions is None else [positions]))
+        return interned(cls, shape, (), identity, size=size, start=start, step=step, length=length, positions=positions)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Select, (self.size, self.start, self.step, self.length, self.positions)

@@ -80,6 +80,7 @@ def _fill(
         if label in term.scatter:
             select, row = term.scatter[label]
             if select.positions is not None:
+                assert row is not None
                 return positions_of(select, sizes).astype(kind)[along(row)]
             start = evaluate(select.start, sizes)
             if row is None:

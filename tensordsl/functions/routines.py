@@ -11,7 +11,7 @@ import numpy as np
 
 
 def prod_others(x: Any) -> Any:
-    """The product of all other entries along the last axis, right where some are zero: those before it times those after."""
+    """The product of all other entries along the last axis, also of zeros: those before it times those after."""
     one = np.ones_like(x[..., :1])
     before = np.cumprod(np.concatenate([one, x[..., :-1]], axis=-1), axis=-1)
     after = np.cumprod(np.concatenate([one, x[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any
 
-from tensordsl.contraction import contract
+from tensordsl.contraction import contract, gathered
 from tensordsl.dims import AnySize, Dim, product
 from tensordsl.errors import ParseError, ShapeError, TensorDSLError, show_shape
 from tensordsl.expr import Expr, Liftable, Select, symbol
@@ -365,6 +365,10 @@ class Builder(Literals):
         if len(keys) != 2:
             raise ParseError("δ has two indices: δ[i,k].")
         plain, moving = keys if isinstance(keys[0], t.Name) else keys[::-1]
+        if isinstance(moving, t.Subscript) and isinstance(moving.base, t.Items) and isinstance(plain, t.Name):
+            places = [int(place) for place in self.items(moving.base).array]  # δ[j,[0,2,2][i]] takes listed places
+            (row,) = moving.keys
+            return Indexed([Term(gathered(self.unknown(), places), (Index(row.name), Index(plain.name)))])  # type: ignore[attr-defined]
         (first, zero, one), second = self.affine(plain), self.affine(moving)
         if first is None or (zero, one) != (0, 1):
             raise ParseError("One index of δ is plain, as in δ[i,2*j+1].")

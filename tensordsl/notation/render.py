@@ -194,7 +194,8 @@ class Plain(Renderer):
             parts = ["" if p is None else self.at(p, 0) for p in (key.start, key.stop)]
             return ":".join([*parts, *([] if key.step is None else [self.at(key.step, 0)])])
         if isinstance(key, t.Items):
-            return f"({','.join(self.at(item, 0) for item in key.items)})"
+            inner = ",".join(self.at(item, 0) for item in key.items)
+            return f"({inner})" if key.round else f"[{inner}]"
         return self.at(key, 0)
 
     def axis(self, axis: t.Axis) -> str:
@@ -350,7 +351,8 @@ class Latex(Renderer):
             parts = ["" if p is None else self.at(p, 0) for p in (key.start, key.stop)]
             return ":".join([*parts, *([] if key.step is None else [self.at(key.step, 0)])])
         if isinstance(key, t.Items):
-            return f"({', '.join(self.at(item, 0) for item in key.items)})"
+            inner = ", ".join(self.at(item, 0) for item in key.items)
+            return f"({inner})" if key.round else f"[{inner}]"
         return self.at(key, 0)
 
     def axis(self, axis: t.Axis) -> str:

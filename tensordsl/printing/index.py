@@ -11,7 +11,7 @@ from dataclasses import replace
 from tensordsl.contraction import Operand, as_operands, is_zero, number_of, reciprocal, scale, split_coefficient
 from tensordsl.contraction import common_number as shared_number
 from tensordsl.dims import AnySize
-from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Primitive, Select, Sum, Symbol
+from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Pattern, Primitive, Select, Sum, Symbol
 from tensordsl.labels import Groups, Label, flat, is_plain, singles
 from tensordsl.notation import tree as t
 from tensordsl.printing.names import (
@@ -243,6 +243,9 @@ class IndexPrinter:
         if isinstance(node, Select) and all(len(group) == len(named[group[0]]) == 1 for group in slots):
             (column,) = named[slots[-1][0]]
             row = None if node.length is None else named[slots[0][0]][0]
+            if isinstance(node.positions, Pattern) and row is not None:
+                keys = (t.Name(row), t.Name(column))
+                return [(kind_of(node), t.Subscript(pattern_tree(node.positions), keys), False)]
             return [(4, t.Subscript(t.Name("δ"), (t.Name(column), position_tree(node, row))), False)]
         if any(label in sliced for label in flat(slots)):
             return [(kind_of(node), self.slice(node, slots, named, sliced, scope), False)]
@@ -298,7 +301,7 @@ class IndexPrinter:
                 keys.append(t.Slice(None, None, None))
                 indices.append(key(tuple(name for label in group for name in named[label])))
         base = argument(node)
-        if not any(isinstance(k, t.Slice) and k != t.Slice(None, None, None) for k in keys):
+        if not any(isinstance(k, t.Slice | t.Items) and k != t.Slice(None, None, None) for k in keys):
             places = iter(indices)
             return t.Subscript(base, tuple(next(places) if isinstance(k, t.Slice) else k for k in keys))
         cut = t.Subscript(base, tuple(keys))
@@ -359,13 +362,22 @@ def slices_of(operands: Sequence[Operand], named: dict[Label, Names]) -> dict[La
         if isinstance(node, Select) and all(len(group) == 1 for group in slots):
             column = slots[-1][0]
             other = [f for f, s in operands if f is not node and (column,) in s]
+            if isinstance(node.positions, Pattern):
+                continue
             if column not in named and counts[column] == 2 and len(other) == 1 and not isinstance(other[0], Select):
                 found[column] = (node, None if node.length is None else slots[0][0])
     return found
 
 
-def slice_tree(select: Select) -> t.Slice:
-    """`start:stop:step`, ends left out where they are the ends of the axis."""
+def pattern_tree(pattern: Pattern) -> t.Tree:
+    """The matrix of a pattern, by its name: `duplication(n)`."""
+    return t.Call(pattern.name, (size_tree(pattern.size),))
+
+
+def slice_tree(select: Select) -> t.Tree:
+    """`start:stop:step`, ends left out where they are the ends of the axis; or a list of positions."""
+    if isinstance(select.positions, tuple):
+        return t.Items(tuple(t.Number(place) for place in select.positions))
     assert select.length is not None
     last = select.start + (select.length - 1) * select.step
     if select.step > 0:
@@ -379,7 +391,9 @@ def slice_tree(select: Select) -> t.Slice:
 
 
 def position_tree(select: Select, row: str | None) -> t.Tree:
-    """The position that a row of a selection takes: `2*r + 1`."""
+    """The position that a row of a selection takes: `2*r + 1`, or `[0, 2, 2][r]`."""
+    if isinstance(select.positions, tuple) and row is not None:
+        return t.Subscript(t.Items(tuple(t.Number(place) for place in select.positions)), (t.Name(row),))
     start: list[tuple[int, t.Tree]] = [(1, size_tree(select.start))]
     whole = start[0][1]
     if isinstance(whole, t.Sum):

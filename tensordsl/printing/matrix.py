@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tensordsl.contraction import as_operands, is_repeated, is_zero, number_of, without_axes
+from tensordsl.contraction import as_operands, contract, is_repeated, is_zero, number_of, without_axes
 from tensordsl.dims import AnySize, product
-from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Select, Sum, Symbol
+from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Pattern, Primitive, Select, Sum, Symbol
 from tensordsl.labels import Group, Label, flat
 from tensordsl.notation import tree as t
-from tensordsl.printing.index import common_number, elementwise_tree, slice_tree
+from tensordsl.printing.index import common_number, elementwise_tree, pattern_tree, slice_tree
 from tensordsl.printing.names import (
     constant_tree,
     number_tree,
@@ -171,11 +171,53 @@ class MatrixPrinter:
         """Scalars and a matrix (None for the number one) whose product is the contraction."""
         if node.ndim > 2:
             raise Irreducible
+        tree = self.triangle(node)
+        if tree is not None:
+            return [], tree
         graph = self.graph(node)
         reduce(graph, self)
         rows: Group = node.output[0] if node.ndim else ()
         columns: Group = node.output[1] if node.ndim == 2 else ()
         return graph.scalars, self.kronecker(graph, rows, columns, node.ndim)
+
+    def triangle(self, node: Contraction) -> t.Tree | None:
+        """The elimination matrix, two selections that share their row, times the contraction that they take from; the
+        duplication matrix where its rows are the two axes of the value. Both are taken without the coefficient."""
+        _, operands, output, sizes = as_operands(node)
+        patterns = {
+            f.positions.name: (f, s) for f, s in operands if isinstance(f, Select) and isinstance(f.positions, Pattern)
+        }
+        if {"vech_rows", "vech_columns"} <= patterns.keys():
+            (rows, row_slots), (columns, column_slots) = patterns["vech_rows"], patterns["vech_columns"]
+            place = row_slots[0]
+            if place != column_slots[0] or len(place) != 1 or output.count(place) != 1:
+                return None
+            rest = [operand for operand in operands if operand.node not in (rows, columns)]
+            if len(rest) != len(operands) - 2 or any(place[0] in flat(slots) for _, slots in rest):
+                return None
+            opened = tuple((*column_slots[1], *row_slots[1]) if group == place else group for group in output)
+            inner = contract(1, rest, opened, {label: size for label, size in sizes.items() if label != place[0]})
+            size = size_tree(rows.size)
+            tree = self.tree(inner)
+            if isinstance(tree, t.Call) and tree.function == "vec" and node.ndim == 1:
+                return t.Call("vech", tree.arguments)
+            both = chain(tree) if tree != IDENTITY else []
+            if output[0] == place:
+                return t.product("@", (t.Call("elimination", (size,)), *both))
+            return t.product("@", (*both, t.Transpose(t.Call("elimination", (size,)))))
+        if "duplication" in patterns:
+            doubled, slots = patterns["duplication"]
+            if len(slots[0]) == 2 and output == tuple((label,) for label in reversed(slots[0])):
+                label = max(sizes) + 1
+                inner = contract(
+                    1,
+                    [(f, ((label,), s[1]) if f is doubled else s) for f, s in operands],
+                    ((label,),),
+                    {label: doubled.shape[0], **{la: size for la, size in sizes.items() if la not in slots[0]}},
+                )
+                size = size_tree(sizes[slots[0][0]])
+                return t.Call("unvec", (self.tree(inner), t.Items((size, size), True)))
+        return None
 
     def graph(self, node: Contraction) -> Graph:
         graph = Graph(dict(enumerate(node.sizes)), set(flat(node.output)))
@@ -187,7 +229,8 @@ class MatrixPrinter:
             if isinstance(factor, Select) and factor.length is None and len(labels) == 1:
                 graph.weights.setdefault(labels[0], []).append(Piece(self.basis(factor), select=factor))
                 continue
-            piece = Piece(self.tree(factor), select=factor if isinstance(factor, Select) and factor.ndim == 2 else None)
+            sliced = isinstance(factor, Select) and factor.ndim == 2 and not isinstance(factor.positions, Pattern)
+            piece = Piece(self.tree(factor), select=factor if sliced else None)  # type: ignore[arg-type]
             if factor.ndim > 2 or (len(labels) < factor.ndim and factor.ndim == 2 and len(labels) == 0):
                 raise Irreducible
             if not labels:
@@ -384,7 +427,9 @@ class MatrixPrinter:
         return t.Call("ones", (size_tree(size),))
 
     def selection(self, node: Select) -> t.Tree:
-        """Rows of the identity."""
+        """Rows of the identity, or the matrix of a pattern by its name."""
+        if isinstance(node.positions, Pattern):
+            return pattern_tree(node.positions)
         cut = slice_tree(node)
         name = t.Call("I" if "I" not in self.taken else "identity", (size_tree(node.size),))
         return t.Subscript(name, (cut, t.Slice(None, None, None)))

@@ -7,7 +7,7 @@ from fractions import Fraction
 from itertools import count
 
 from tensordsl.contraction import as_operands, split_coefficient
-from tensordsl.dims import AnySize, Size
+from tensordsl.dims import AnySize, Size, over_one_line
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Primitive, Select, Sum, Symbol
 from tensordsl.graph import topological
 from tensordsl.labels import flat
@@ -30,11 +30,14 @@ def size_tree(size: AnySize) -> t.Tree:
     """A size as a tree."""
     if isinstance(size, int):
         return t.Number(size)
+    whole, divisor = over_one_line(size)
+    if divisor != 1:
+        return t.Product("/", (size_tree(whole), t.Number(divisor)))
     terms: list[tuple[int, t.Tree]] = []
     for monomial, coefficient in size.terms:
         powers: list[t.Tree] = [t.Name(n) if p == 1 else t.Power(t.Name(n), t.Number(p)) for n, p in monomial]
         if abs(coefficient) != 1 or not powers:
-            powers.insert(0, t.Number(abs(coefficient)))
+            powers.insert(0, t.Number(max(coefficient, -coefficient)))
         terms.append((1 if coefficient > 0 else -1, t.product("*", tuple(powers))))
     if len(terms) == 1:
         return terms[0][1] if terms[0][0] > 0 else t.Negative(terms[0][1])

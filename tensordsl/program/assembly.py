@@ -123,14 +123,15 @@ def write_gathered(
     for label in (*gathered, *along):
         row = term.scatter[label][1] if label in term.scatter else label
         if label in term.scatter:
-            places = out.positions(term.scatter[label][0])
-            operands.append(places)
-            name = places.name
+            positions = out.positions(term.scatter[label][0])
+            operands.append(positions)
+            name = positions.name
         else:
             name = f"np.arange({out.size(term.sizes[label])})"
         after = len(rows) - 1 - rows.index(row)
         keys.append(name + (f"[:{', None' * after}]" if after else ""))
-    turned = f"{view}.transpose({', '.join(str(labels.index(label)) for label in order)})"
+    places = [labels.index(label) for label in order]
+    turned = view if places == sorted(places) else f"{view}.transpose({', '.join(map(str, places))})"
     core = literal(term.coefficient)
     if term.core is not None:
         register = out.scaled(term.core, term.coefficient)
@@ -169,7 +170,8 @@ def write(out: Emitter, term: Term, buffer: Register, node: Expr) -> None:
             else:
                 keys.append(":")
                 places.append(label)
-        view += f"[{', '.join(keys)}]"
+        if set(keys) != {":"}:
+            view += f"[{', '.join(keys)}]"
         labels = places
     distinct = list(dict.fromkeys(labels))
     if len(distinct) < len(labels):

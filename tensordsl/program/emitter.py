@@ -10,7 +10,7 @@ from math import isnan
 
 import numpy as np
 
-from tensordsl.dims import AnySize, evaluate
+from tensordsl.dims import AnySize, evaluate, over_one_line
 from tensordsl.expr import Number, Pattern, Select
 from tensordsl.program.instructions import Instruction, Register, Term
 
@@ -59,6 +59,9 @@ class Emitter:
         """The source of a size."""
         if isinstance(size, int):
             return str(size)
+        whole, divisor = over_one_line(size)
+        if divisor != 1:
+            return f"({self.size(whole)}//{divisor})"
         text = ""
         for monomial, coefficient in size.terms:
             powers = [self._names[n] if p == 1 else f"{self._names[n]}**{p}" for n, p in monomial]
@@ -123,7 +126,7 @@ class Emitter:
         found = self._positions.get(select)
         if found is None:
             if isinstance(select.positions, Pattern):
-                name, size = select.positions
+                name, size = select.positions.name, select.positions.size
                 source = f"{name}({self.size(size)})"
                 found = self.emit("gather", source, [], (select.length,), labels=name, own_dtype=True)
             else:

@@ -306,7 +306,9 @@ class Lowering:
                     keys.append(":")
                     kept.append(label)
                     kept_sizes.append(sizes[label])
-            register = self.out.view(register, f"{register.name}[{', '.join(keys)}]", kept_sizes)  # type: ignore[arg-type]
+            if set(keys) != {":"}:
+                source = f"{register.name}[{', '.join(keys)}]"
+                register = self.out.view(register, source, kept_sizes)  # type: ignore[arg-type]
             labels = kept
             register, labels = self._gather(register, labels, slicers, sizes)
         distinct = tuple(dict.fromkeys(labels))
