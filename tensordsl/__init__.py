@@ -1,6 +1,6 @@
 """Tensor algebra: derivatives by rule, readable in every notation, computed without losing their structure."""
 
-from tensordsl.derivatives import (
+from tensordsl.calculus import (
     derivative,
     differential,
     grad,
@@ -128,6 +128,7 @@ from tensordsl.parsing.parse import parse
 from tensordsl.printing import dot as _dot  # noqa: F401 - gives expressions their to_dot
 from tensordsl.printing.forms import explain
 from tensordsl.program.plan import plan
+from tensordsl.simplify import simplify
 
 __version__ = "0.1.0"
 
@@ -227,6 +228,7 @@ __all__ = [
     "scalar",
     "sigmoid",
     "sign",
+    "simplify",
     "sin",
     "sinh",
     "softmax",

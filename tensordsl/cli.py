@@ -18,7 +18,7 @@ import typer
 from rich.text import Text
 
 from tensordsl import demo
-from tensordsl.derivatives import derivative, differential, jacobian, jacobian_matrix
+from tensordsl.calculus import derivative, differential, jacobian, jacobian_matrix
 from tensordsl.dims import AnySize
 from tensordsl.errors import BindError, ParseError, TensorDSLError, UnsupportedError, show_shape
 from tensordsl.execution.check import check_derivative, sample

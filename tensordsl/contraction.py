@@ -134,6 +134,12 @@ def contract(
     once for several uses; what they carry of structure is joined all the same.
     """
     given = [narrowed(node, slots) for node, slots in operands]
+    groups = (output, *(slots for _, slots in given))
+    if any(len(group) > 1 for axes in groups for group in axes):  # labels that stay side by side split nothing
+        extents, alive = dict(sizes), dict.fromkeys(sizes)
+        output, *fused = fuse(groups, extents, alive)
+        given = [Operand(node, slots) for (node, _), slots in zip(given, fused, strict=True)]
+        sizes = {label: extents[label] for label in alive}
     for place, (node, slots) in enumerate(given):
         # A sum of deltas is multiplied out: left whole it would be an array that is nearly all zeros.
         if isinstance(node, Sum) and is_structured(node):
@@ -427,7 +433,19 @@ def _tidy_selections(operands: list[Operand], output: Groups, unifier: Unifier) 
     return operands
 
 
-def _canonical(coefficient: Number, operands: Sequence[Operand], output: Groups, unifier: Unifier) -> Expr:
+def reoriented(node: Contraction, symmetric: frozenset[Expr]) -> Expr:
+    """The contraction with the axes of symmetric factors in the order that the canonical form gives them."""
+    coefficient, operands, output, sizes = as_operands(node)
+    return _canonical(coefficient, operands, output, Unifier(sizes), symmetric)
+
+
+def _canonical(
+    coefficient: Number,
+    operands: Sequence[Operand],
+    output: Groups,
+    unifier: Unifier,
+    symmetric: frozenset[Expr] = frozenset(),
+) -> Expr:
     """Resolve, tidy and order: the same factors under other names and in another order give the same object."""
     sizes = unifier.sizes
     shape = tuple(product(sizes[label] for label in group) for group in output)
@@ -486,16 +504,25 @@ def _canonical(coefficient: Number, operands: Sequence[Operand], output: Groups,
 
     keys = [(node.order, tuple(map(len, slots))) for node, slots in zip(nodes, all_slots, strict=True)]
     labels = [flat(slots) for slots in all_slots]
+    free = [node in symmetric and len(flat(s)) == len(s) for node, s in zip(nodes, all_slots, strict=True)]
     if len(summed) <= 1:
         order = [*kept, *summed]
         rank = {label: place for place, label in enumerate(order)}
-        factor_order = sorted(range(len(nodes)), key=lambda f: (keys[f], [rank[label] for label in labels[f]]))
+        places = [[rank[label] for label in own] for own in labels]
+        places = [sorted(own) if unordered else own for own, unordered in zip(places, free, strict=True)]
+        factor_order = sorted(range(len(nodes)), key=lambda f: (keys[f], places[f]))
     else:
         colours = {label: place for place, label in enumerate(kept)}
         ranks = {text: rank for rank, text in enumerate(sorted({str(sizes[label]) for label in summed}))}
         colours.update({label: len(kept) + ranks[str(sizes[label])] for label in summed})
-        order, factor_order = canonical_order(list(zip(keys, labels, strict=True)), colours)
+        order, factor_order = canonical_order(list(zip(keys, labels, strict=True)), colours, free)
     names = {label: place for place, label in enumerate(order)}
+    if any(free):
+        turned = [sorted(s, key=lambda g: names[g[0]]) if f else s for s, f in zip(all_slots, free, strict=True)]
+        if turned != all_slots:
+            all_slots = [tuple(slots) for slots in turned]
+            if len(nodes) == 1 and coefficient == 1 and not summed and all_slots[0] == output and not repeats(output):
+                return nodes[0]  # the transpose of a symmetric matrix
     return Contraction(
         coefficient,
         tuple(nodes[f] for f in factor_order),

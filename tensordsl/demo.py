@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.text import Text
 
-from tensordsl.derivatives import jacobian, jacobian_matrix
+from tensordsl.calculus import jacobian, jacobian_matrix
 from tensordsl.dims import dim
 from tensordsl.errors import DerivativeError
 from tensordsl.execution.compiled import compile as compile_function

@@ -409,22 +409,24 @@ def interned(
 
 
 class Symbol(Expr):
-    """A named tensor."""
+    """A named tensor, with what its user knows of it: symmetric, positive, ..."""
 
-    __slots__ = ("name",)
+    __slots__ = ("name", "properties")
     rank = 1
     name: str
+    properties: frozenset[str]
 
-    def __new__(cls, name: str, shape: Shape) -> Symbol:
+    def __new__(cls, name: str, shape: Shape, properties: frozenset[str] = frozenset()) -> Symbol:
         name = check_name(name, "a symbol", "td.vector('x', k)")
-        found = interned(cls, shape, (), (name, shape), name=name)
+        known = [tuple(sorted(properties))] if properties else []
+        found = interned(cls, shape, (), (name, shape, *known), name=name, properties=properties)
         if not found.symbols:
             found.symbols = frozenset([found])
             declared.setdefault(name, WeakSet()).add(found)
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Symbol, (self.name, self.shape)
+        return Symbol, (self.name, self.shape, self.properties)
 
     @property
     def title(self) -> str:

@@ -138,6 +138,7 @@ def fuse(groups_of: Sequence[Groups], sizes: dict[Label, AnySize], alive: dict[L
 def canonical_order(
     factors: Sequence[tuple[Hashable, tuple[Label, ...]]],
     colours: Mapping[Label, int],
+    symmetric: Sequence[bool] = (),
 ) -> tuple[list[Label], list[int]]:
     """An order of labels and of factors that does not depend on how either was given.
 
@@ -145,7 +146,9 @@ def canonical_order(
     Colour refinement tells labels apart by the factors and slots they stand in; what is left equal is told apart by
     individualising one label of the first undecided class and refining again, and the least form is kept. Two leaves
     of one search node with the same form differ by an automorphism, so only the first of such branches is searched.
+    The axes of factors that are `symmetric` may stand in any order.
     """
+    free = list(symmetric) or [False] * len(factors)
     ranks = {key: rank for rank, key in enumerate(sorted({key for key, _ in factors}))}  # type: ignore[type-var]
     edges = [(ranks[key], labels) for key, labels in factors]
 
@@ -153,10 +156,10 @@ def canonical_order(
         classes = len(set(colour.values()))
         while classes < len(colour):
             seen: dict[Label, list[tuple[object, int]]] = {label: [] for label in colour}
-            for rank, labels in edges:
-                signature = (rank, tuple(colour[label] for label in labels))
+            for (rank, labels), unordered in zip(edges, free, strict=True):
+                signature = (rank, seen_as(colour, labels, unordered))
                 for slot, label in enumerate(labels):
-                    seen[label].append((signature, slot))
+                    seen[label].append((signature, 0 if unordered else slot))
             described = {label: (colour[label], tuple(sorted(seen[label]))) for label in colour}
             order = {key: rank for rank, key in enumerate(sorted(set(described.values())))}
             colour = {label: order[described[label]] for label in colour}
@@ -165,8 +168,14 @@ def canonical_order(
             classes = len(order)
         return colour
 
+    def seen_as(colour: Mapping[Label, int], labels: tuple[Label, ...], unordered: bool) -> tuple[int, ...]:
+        colours_here = [colour[label] for label in labels]
+        return tuple(sorted(colours_here) if unordered else colours_here)
+
     def form(colour: dict[Label, int]) -> tuple[tuple[int, tuple[int, ...]], ...]:
-        return tuple(sorted((rank, tuple(colour[label] for label in labels)) for rank, labels in edges))
+        return tuple(
+            sorted((rank, seen_as(colour, la, any_order)) for (rank, la), any_order in zip(edges, free, strict=True))
+        )
 
     leaves = 0
 
@@ -211,5 +220,5 @@ def canonical_order(
 
     final = search(refine(dict(colours)), False)[1] if colours else {}
     label_order = sorted(final, key=final.__getitem__)
-    factor_order = sorted(range(len(edges)), key=lambda f: (edges[f][0], tuple(final[la] for la in edges[f][1])))
+    factor_order = sorted(range(len(edges)), key=lambda f: (edges[f][0], seen_as(final, edges[f][1], free[f])))
     return label_order, factor_order

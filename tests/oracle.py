@@ -148,6 +148,12 @@ def helpers(jax: Any) -> dict[str, Callable[..., Any]]:
             found[[j * size + i, i * size + j], column] = 1
         return found
 
+    def vech_rows(size: int) -> Any:
+        return np.stack([np.eye(size)[i] for i, _ in places(size)])
+
+    def vech_columns(size: int) -> Any:
+        return np.stack([np.eye(size)[j] for _, j in places(size)])
+
     def vech(a: Any) -> Any:
         return np_.stack([a[i, j] for i, j in places(a.shape[0])])
 
@@ -191,9 +197,6 @@ def helpers(jax: Any) -> dict[str, Callable[..., Any]]:
         values, vectors = np_.linalg.eigh(np_.swapaxes(a, -1, -2) @ a)
         return a @ (vectors / np_.sqrt(values)[..., None, :]) @ np_.swapaxes(vectors, -1, -2)
 
-    def basis(size: int, place: int) -> Any:
-        return np.eye(size)[place]
-
     def hadamard(a: Any, b: Any) -> Any:
         return a * b
 
@@ -201,8 +204,9 @@ def helpers(jax: Any) -> dict[str, Callable[..., Any]]:
         return np_.trace(a.T @ b)
 
     own = (
-        vec, unvec, khatri_rao, commutation, elimination, duplication, vech, block_diag, prod_others, logdet, adjugate,
-        sqrtm, solve_sylvester, polar, basis, hadamard, frobenius,
+        vec, unvec, khatri_rao, commutation, elimination, duplication, vech, vech_rows, vech_columns, block_diag,
+        prod_others, logdet, adjugate,
+        sqrtm, solve_sylvester, polar, hadamard, frobenius,
     )  # fmt: skip
     theirs = {
         "erf": special.erf, "lgamma": special.gammaln, "digamma": special.digamma, "polygamma": special.polygamma,

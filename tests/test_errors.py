@@ -56,7 +56,7 @@ SAYS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "too many indices": (lambda: x[0, 1], td.ShapeError, ["Too many indices: 2 for 1 axes", "(k,)   <-- ^"]),
     "out of range": (lambda: td.vector("v", 3)[3], td.ShapeError, ["position 3 is out of range", "from -3 to 2"]),
     "two ellipses": (lambda: T[..., 0, ...], td.ShapeError, ["one `...` at the most"]),
-    "odd index": (lambda: x["a"], td.UnsupportedError, ["cannot be indexed by 'a'", "whole number, a slice"]),
+    "odd index": (lambda: x["a"], td.UnsupportedError, ["cannot be indexed by 'a'", "whole number, a list of them"]),
     "step of zero": (lambda: x[::0], td.ShapeError, ["step 0", "other than 0"]),
     "step of a symbolic axis": (lambda: x[::2], td.UnsupportedError, ["step 2", "Declare the axis with a number"]),
     "einsum of two sizes": (

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tensordsl.derivatives import jacobian
+from tensordsl.calculus import jacobian
 from tensordsl.dims import evaluate as size_value
 from tensordsl.errors import DerivativeError, UnsupportedError
 from tensordsl.execution.compiled import compile as compile_function

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tensordsl.contraction import add_terms, contract
+from tensordsl.contraction import contract
 from tensordsl.dims import evaluate as size_value
 from tensordsl.errors import BindError, ShapeError, UnsupportedError, describe, show_shape
 from tensordsl.execution.binding import bind, check_sizes, needed_symbols
@@ -18,6 +18,7 @@ from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, 
 from tensordsl.functions.convert import as_expr
 from tensordsl.graph import rebuild, topological
 from tensordsl.program.build import build, dimensions
+from tensordsl.simplify.rewriting import with_children
 
 PLANS = 128  # kept by one function, one for each combination of shapes and dtypes
 OUTPUTS = ("dense", "sparse", "operator")
@@ -188,21 +189,6 @@ def hoist(roots: Sequence[Expr], varying: Sequence[Symbol]) -> tuple[list[Expr],
     found = [rebuild(root, change) for root in roots]
     used = frozenset().union(*[root.symbols for root in found])
     return found, {symbol: node for symbol, node in fixed.items() if symbol in used}
-
-
-def with_children(node: Expr, children: tuple[Expr, ...]) -> Expr:
-    """The same node over other children."""
-    if children == node.children:
-        return node
-    if isinstance(node, Contraction):
-        return contract(
-            node.coefficient, list(zip(children, node.slots, strict=True)), node.output, dict(enumerate(node.sizes))
-        )
-    if isinstance(node, Elementwise):
-        return Elementwise(node.record, children)
-    if isinstance(node, Primitive):
-        return Primitive(node.record, children)
-    return add_terms(children, node.shape)
 
 
 # --- what users call ----------------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ import numpy as np
 
 from tensordsl.contraction import contract, number, zero
 from tensordsl.dims import AnySize, Size, check_size
-from tensordsl.errors import ShapeError, UnsupportedError, describe
+from tensordsl.errors import ShapeError, UnsupportedError, describe, show_shape
 from tensordsl.expr import Constant, Expr, Select, Symbol, brief, symbol
+from tensordsl.facts import implied
 from tensordsl.functions.record import public
 from tensordsl.labels import singles
 
@@ -33,8 +34,33 @@ def as_expr(value: object) -> Expr:
     )
 
 
-def scalar(name: str) -> Symbol:
-    """A symbol a of shape (), a single number.
+PROPERTIES = ("symmetric", "positive", "positive_definite", "diagonal", "orthogonal")
+
+
+def declare(name: str, shape: Sequence[AnySize], *, triangular: str | None = None, **properties: bool) -> Symbol:
+    """A symbol with the properties that its user knows of it, checked against its shape."""
+    unknown = [word for word in properties if word not in PROPERTIES]
+    if unknown:
+        raise UnsupportedError(
+            f"{unknown[0]!r} of {name} is no property; known are {', '.join(PROPERTIES)} and triangular='lower'."
+        )
+    known = {word for word, holds in properties.items() if holds}
+    if triangular not in (None, "lower", "upper"):
+        raise ShapeError(f"triangular={triangular!r} of {name}: expected 'lower' or 'upper'.")
+    known |= {triangular} if triangular else set()
+    square = len(shape) == 2 and shape[0] == shape[1]
+    of_matrices = sorted(known - {"positive"})
+    if of_matrices and not square:
+        raise ShapeError(
+            f"{name} of shape {show_shape(tuple(shape))} cannot be {' and '.join(of_matrices)}: that is said of square "
+            "matrices."
+        )
+    found = symbol(name, *shape)
+    return Symbol(found.name, found.shape, implied(known)) if known else found
+
+
+def scalar(name: str, *, positive: bool = False) -> Symbol:
+    """A symbol a of shape (), a single number; `positive` says that it is above zero.
 
     Raises `ParseError` for a name that is no name.
 
@@ -42,11 +68,11 @@ def scalar(name: str) -> Symbol:
     >>> td.scalar("a").shape
     ()
     """
-    return symbol(name)
+    return declare(name, (), positive=positive)
 
 
-def vector(name: str, size: AnySize) -> Symbol:
-    """A symbol x[i] of shape (size,).
+def vector(name: str, size: AnySize, *, positive: bool = False) -> Symbol:
+    """A symbol x[i] of shape (size,); `positive` says that all its entries are above zero.
 
     Raises `ShapeError` for a size that is no size, `ParseError` for a name that is no name.
 
@@ -54,23 +80,50 @@ def vector(name: str, size: AnySize) -> Symbol:
     >>> td.vector("x", td.dim("k")).shape
     (k,)
     """
-    return symbol(name, size)
+    return declare(name, (size,), positive=positive)
 
 
-def matrix(name: str, rows: AnySize, columns: AnySize) -> Symbol:
-    """A symbol A[i,j] of shape (rows, columns).
+def matrix(
+    name: str,
+    rows: AnySize,
+    columns: AnySize,
+    *,
+    symmetric: bool = False,
+    positive: bool = False,
+    positive_definite: bool = False,
+    diagonal: bool = False,
+    orthogonal: bool = False,
+    triangular: str | None = None,
+) -> Symbol:
+    """A symbol A[i,j] of shape (rows, columns), with what is known of it.
 
-    Raises `ShapeError` for a size that is no size, `ParseError` for a name that is no name.
+    `symmetric`: A[i,j] = A[j,i], so that transposes vanish; `positive`: all entries are above zero;
+    `positive_definite`: symmetric with eigenvalues above zero; `diagonal`: zero off the diagonal; `orthogonal`:
+    inv(A) = Aᵀ; `triangular`: "lower" or "upper". The data are taken to be so and are not checked. Derivatives vary the
+    entries independently unless a `convention` says otherwise, see `td.grad`. Raises `ShapeError` for a size that is no
+    size, or for a property of square matrices on another; `ParseError` for a name that is no name.
 
     >>> import tensordsl as td
     >>> td.matrix("A", 3, td.dim("k")).shape
     (3, k)
+    >>> S, x = td.matrix("S", 3, 3, symmetric=True), td.vector("x", 3)
+    >>> S.T == S, td.hessian(x @ S @ x, x) == 2 * S
+    (True, True)
     """
-    return symbol(name, rows, columns)
+    return declare(
+        name,
+        (rows, columns),
+        triangular=triangular,
+        symmetric=symmetric,
+        positive=positive,
+        positive_definite=positive_definite,
+        diagonal=diagonal,
+        orthogonal=orthogonal,
+    )
 
 
-def tensor(name: str, *sizes: AnySize) -> Symbol:
-    """A symbol T[i,j,...] of any order, of shape `sizes`.
+def tensor(name: str, *sizes: AnySize, triangular: str | None = None, **properties: bool) -> Symbol:
+    """A symbol T[i,j,...] of any order, of shape `sizes`; with the properties that `td.matrix` knows.
 
     Raises `ShapeError` for a size that is no size, `ParseError` for a name that is no name.
 
@@ -78,7 +131,7 @@ def tensor(name: str, *sizes: AnySize) -> Symbol:
     >>> td.tensor("T", 2, 3, 4).ndim
     3
     """
-    return symbol(name, *sizes)
+    return declare(name, sizes, triangular=triangular, **properties)
 
 
 @public()

@@ -11,6 +11,7 @@ from tensordsl.contraction import Operand, contract
 from tensordsl.dims import AnySize, check_size, divide, product
 from tensordsl.errors import ShapeError, UnsupportedError, mark, show_shape
 from tensordsl.expr import Expr, brief, operation
+from tensordsl.facts import is_symmetric
 from tensordsl.functions.convert import as_expr, axis_numbers, mismatch, plain
 from tensordsl.functions.elementwise import divide as divide_entries
 from tensordsl.functions.operators import matmul, multiply
@@ -310,6 +311,8 @@ def transpose(a: object, axes: Any = None) -> Expr:
     order = tuple(reversed(range(node.ndim))) if axes is None else axis_numbers(tuple(axes), node, "transpose")
     if len(order) != node.ndim:
         raise mismatch(f"transpose to the axes {axes}.", [(node, True)], f"Name each of the {node.ndim} axes once.")
+    if order == (1, 0) and is_symmetric(node):
+        return node
     return contract(1, [(node, plain(node))], singles(order), dict(enumerate(node.shape)))
 
 

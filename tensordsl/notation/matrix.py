@@ -14,6 +14,22 @@ from tensordsl.functions.record import elementwise_records, functions
 from tensordsl.notation import tree as t
 from tensordsl.notation.builder import Builder
 
+# Functions of whole vectors: a column is one to them, not a matrix whose last axis has one entry.
+OF_VECTORS = (
+    "power",
+    "divide",
+    "norm",
+    "logsumexp",
+    "softmax",
+    "prod_others",
+    "cross",
+    "max",
+    "min",
+    "prod",
+    "var",
+    "std",
+)
+
 
 class MatrixBuilder(Builder):
     """The matrix dialect: vectors are columns, and every value is a matrix or a scalar."""
@@ -76,7 +92,7 @@ class MatrixBuilder(Builder):
     def apply(self, name: str, values: list[Any], options: Mapping[str, Any]) -> Any:
         if name == "diag":
             return self.column(m.diag(self.vector(values[0])))
-        if name in elementwise_records or name in ("power", "divide", "norm"):
+        if name in elementwise_records or name in OF_VECTORS:
             return self.entrywise(name, *values, **options)
         if name in ("vec", "diagonal"):
             return self.column(functions[name](values[0]))

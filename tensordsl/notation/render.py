@@ -96,6 +96,11 @@ def within(value: Any) -> Any:
     return tuple(map(within, value)) if isinstance(value, tuple) else value
 
 
+def is_product(tree: t.Tree) -> bool:
+    """Whether a tree is written as a product or a quotient."""
+    return isinstance(tree, t.Product) or (isinstance(tree, t.Number) and isinstance(tree.value, Fraction))
+
+
 class Renderer:
     """What the styles share: where parentheses go."""
 
@@ -140,7 +145,7 @@ class Plain(Renderer):
             case t.Sum(terms):
                 return self.signed(terms), SUM
             case t.Negative(operand):
-                return f"-{self.at(operand, PRODUCT)}", NEGATIVE if not isinstance(operand, t.Product) else PRODUCT
+                return f"-{self.at(operand, PRODUCT)}", PRODUCT if is_product(operand) else NEGATIVE
             case t.Comparison(operator, left, right):
                 return f"{self.at(left, SUM)} {operator} {self.at(right, SUM)}", COMPARISON
             case t.Product(operator, factors):
@@ -259,7 +264,7 @@ class Latex(Renderer):
             case t.Sum(terms):
                 return self.signed(terms), SUM
             case t.Negative(operand):
-                return f"-{self.at(operand, PRODUCT)}", NEGATIVE if not isinstance(operand, t.Product) else PRODUCT
+                return f"-{self.at(operand, PRODUCT)}", PRODUCT if is_product(operand) else NEGATIVE
             case t.Comparison(operator, left, right):
                 sign = {">=": r"\ge", "<=": r"\le"}.get(operator, operator)
                 return f"{self.at(left, SUM)} {sign} {self.at(right, SUM)}", COMPARISON

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 
 
@@ -128,6 +128,18 @@ class SumOver(Tree):
 
     over: Axis
     body: Tree
+
+
+def mapped(tree: Tree, change: Callable[[Tree], Tree]) -> Tree:
+    """The tree with `change` applied to each of its children."""
+
+    def inside(value: object) -> object:
+        if isinstance(value, Tree):
+            return change(value)
+        return tuple(map(inside, value)) if isinstance(value, tuple) else value
+
+    parts = {part.name: getattr(tree, part.name) for part in fields(tree) if part.name != "span"}
+    return replace(tree, **{name: inside(value) for name, value in parts.items()})  # type: ignore[arg-type]
 
 
 def children(tree: Tree) -> Iterator[Tree]:

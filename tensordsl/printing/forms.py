@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from tensordsl.calculus import differential, jacobian, jacobian_matrix
 from tensordsl.contraction import contract
-from tensordsl.derivatives import differential, jacobian, jacobian_matrix
 from tensordsl.dims import AnySize, Dim
 from tensordsl.errors import ShapeError, TensorDSLError, UnsupportedError
 from tensordsl.expr import Expr, Select, Symbol, operation

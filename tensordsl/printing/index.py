@@ -25,7 +25,7 @@ from tensordsl.printing.names import (
     size_tree,
     with_number,
 )
-from tensordsl.simplify import common_factors, distributed, sharing
+from tensordsl.simplify.factors import common_factors, distributed, sharing
 
 Names = tuple[str, ...]  # the index names of one axis: one, several for a group, none for an axis of size one
 Scope = frozenset[str]  # the index names in use around a term

@@ -9,12 +9,13 @@ diag(vec(M)) on the left, between two column labels on the right. What does not 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 from tensordsl.contraction import as_operands, contract, is_repeated, is_zero, number_of, without_axes
 from tensordsl.dims import AnySize, product
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Pattern, Primitive, Select, Sum, Symbol
+from tensordsl.facts import is_symmetric
 from tensordsl.labels import Group, Label, flat
 from tensordsl.notation import tree as t
 from tensordsl.printing.index import common_number, elementwise_tree, pattern_tree, slice_tree
@@ -42,7 +43,7 @@ from tensordsl.printing.pieces import (
     transposes,
 )
 from tensordsl.program.kernels import LETTERS
-from tensordsl.simplify import Factored, arranged, common_factors, distributed, sharing
+from tensordsl.simplify.factors import Factored, arranged, common_factors, distributed, sharing
 
 
 class Irreducible(Exception):
@@ -75,6 +76,7 @@ class MatrixPrinter:
     ) -> None:
         self.sized = sized
         self.positions = positions
+        self.symmetric: set[t.Tree] = set()  # what was written for matrices that are their own transposes
         self.taken = {symbol.name for symbol in symbols}  # special names must not be these
         self.dims = dims
 
@@ -82,6 +84,12 @@ class MatrixPrinter:
 
     def tree(self, node: Expr) -> t.Tree:
         """The tree of a node in matrix notation."""
+        tree = self.written(node)
+        if is_symmetric(node):
+            self.symmetric.add(tree)
+        return tree
+
+    def written(self, node: Expr) -> t.Tree:
         if isinstance(node, Symbol):
             return t.Name(node.name)
         if isinstance(node, Constant):
@@ -579,4 +587,13 @@ def _adjacent(rows: Group, edge: Edge) -> bool:
 
 def matrix_tree(node: Expr, sized: bool = False, positions: frozenset[str] = frozenset()) -> t.Tree:
     """The tree of the matrix form; the basis vectors at named positions read e_k."""
-    return strip(MatrixPrinter(sized, node.symbols, frozenset(dim.name for dim in node.dims), positions).tree(node))
+    printer = MatrixPrinter(sized, node.symbols, frozenset(dim.name for dim in node.dims), positions)
+    tree = printer.tree(node)
+    return strip(without_transposes(tree, printer.symmetric))
+
+
+def without_transposes(tree: t.Tree, symmetric: Set[t.Tree]) -> t.Tree:
+    """The tree with Sᵀ written as S for symmetric matrices."""
+    if isinstance(tree, t.Transpose) and tree.operand in symmetric:
+        return without_transposes(tree.operand, symmetric)
+    return t.mapped(tree, lambda part: without_transposes(part, symmetric))

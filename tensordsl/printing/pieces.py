@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
 
 from tensordsl.expr import Number, Select
 from tensordsl.notation import tree as t
@@ -153,12 +152,4 @@ def strip(tree: t.Tree) -> t.Tree:
         return t.Call("diag", tuple(strip(a) for a in tree.arguments))
     if tree == IDENTITY:
         return t.Name("I")
-    return replace(tree, **{part.name: _strip(getattr(tree, part.name)) for part in fields(tree)})
-
-
-def _strip(value: object) -> Any:
-    if isinstance(value, t.Tree):
-        return strip(value)
-    if isinstance(value, tuple):
-        return tuple(_strip(v) for v in value)
-    return value
+    return t.mapped(tree, strip)

@@ -15,6 +15,7 @@ from tensordsl.graph import topological
 from tensordsl.program.emitter import Emitter
 from tensordsl.program.instructions import Instruction, Program, Register, Term
 from tensordsl.program.lowering import Lowering
+from tensordsl.simplify.rewriting import PHASES, simplified
 
 ASSUMED_SIZE = 100  # of a dimension that nothing fixes, for costs and the choice of paths only
 
@@ -41,10 +42,11 @@ def build(
     all arrays to be of one floating type.
     """
     symbols = sorted({symbol for e in expressions for symbol in e.symbols}, key=lambda s: s.order)
+    dims = sorted(dimensions(expressions))
+    expressions = simplified(expressions, *PHASES)
     called = {r.__name__: r for node in topological(expressions) for r in routines_of(node)}
     taken: set[str] = set(called)
     arguments: dict[Symbol, str] = {symbol: variable(symbol.name, taken) for symbol in symbols}
-    dims = sorted(dimensions(expressions))
     assumed = tuple(d for d in dims if d not in sizes)
     known = {**dict.fromkeys(assumed, ASSUMED_SIZE), **sizes}
     names = {d: variable(d, taken) for d in dims}

@@ -17,7 +17,7 @@ from tensordsl.program.assembly import assemble
 from tensordsl.program.emitter import Emitter, Value, literal
 from tensordsl.program.instructions import Register, Term
 from tensordsl.program.kernels import Labelled, align, letters, pair, path, signature
-from tensordsl.simplify import take_out_common_factors
+from tensordsl.simplify.factors import take_out_common_factors
 
 
 class Lowering:

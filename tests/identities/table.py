@@ -40,7 +40,6 @@ import scipy.special
 
 import tensordsl as td
 from tensordsl.functions.record import functions
-from tensordsl.simplify import arranged, distributed
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs" / "identities.md"
@@ -473,7 +472,7 @@ def timings(rounds: int = 5) -> dict[str, tuple[float, float]]:
             spent = []
             for _ in range(rounds + 1):
                 start = time.perf_counter()
-                arranged(distributed(entry.derive(left)))
+                entry.derive(left)
                 spent.append(time.perf_counter() - start)
             found[entry.name] = spent[0], median(spent[1:])
     return found

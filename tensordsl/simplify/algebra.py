@@ -1,0 +1,342 @@
+"""Rules for products, powers and exponentials, and for what is known of signs."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from tensordsl.contraction import (
+    Operand,
+    add_terms,
+    contract,
+    is_zero,
+    number,
+    number_of,
+    scale,
+)
+from tensordsl.expr import Contraction, Elementwise, Expr, Number, Primitive, Sum
+from tensordsl.facts import is_positive, oriented
+from tensordsl.functions.analytic import exp, log, sqrt
+from tensordsl.functions.elementwise import power, reciprocal
+from tensordsl.labels import Groups, flat, singles
+from tensordsl.simplify.rewriting import remade, rule
+
+SHORT = 64  # factors or terms up to which a rule looks at all pairs
+
+
+def named(node: Expr, name: str) -> bool:
+    return isinstance(node, Elementwise | Primitive) and node.record.name == name
+
+
+def based(node: Expr) -> tuple[Expr, Number]:
+    """A base and an exponent that make the node: sqrt(x) is x to the power 1/2."""
+    if named(node, "power"):
+        exponent = number_of(node.children[1])
+        if exponent is not None and not isinstance(exponent, complex):
+            inner = node.children[0]
+            return (inner.children[0], Fraction(exponent) / 2) if named(inner, "sqrt") else (inner, exponent)
+    if named(node, "sqrt"):
+        return node.children[0], Fraction(1, 2)
+    return node, 1
+
+
+def raised(base: Expr, exponent: Number) -> Expr:
+    """A power as a person writes it: roots as roots."""
+    if exponent == Fraction(1, 2):
+        return sqrt(base)
+    return reciprocal(sqrt(base)) if exponent == Fraction(-1, 2) else power(base, exponent)
+
+
+def is_whole(value: Number) -> bool:
+    return not isinstance(value, complex) and value == int(value)
+
+
+@rule("algebra", Contraction)
+def powers_of_one_base(node: Contraction) -> Expr | None:
+    """x**a * x**b → x**(a + b) along the same axes, where one exponent is not a positive whole number.
+
+    Ends, as two factors become one, or none.
+    """
+    parts = [based(factor) for factor in node.factors]
+    if len(node.factors) < 2 or all(is_whole(exponent) and exponent > 0 for _, exponent in parts):  # type: ignore[operator]
+        return None
+    groups: dict[tuple[Expr, Groups], list[int]] = {}
+    for place, ((base, _), slots) in enumerate(zip(parts, node.slots, strict=True)):
+        groups.setdefault((base, slots), []).append(place)
+    joined = [
+        places
+        for places in groups.values()
+        if len(places) > 1 and any(not is_whole(parts[p][1]) or parts[p][1] < 0 for p in places)  # type: ignore[operator]
+    ]
+    if not joined:
+        return None
+    gone = {place for places in joined for place in places}
+    operands: list[tuple[Expr, Groups]] = [
+        (f, s) for p, (f, s) in enumerate(zip(node.factors, node.slots, strict=True)) if p not in gone
+    ]
+    for places in joined:
+        base, slots = parts[places[0]][0], node.slots[places[0]]
+        exponent = sum((Fraction(parts[p][1]) for p in places), Fraction(0))  # type: ignore[arg-type]
+        if exponent != 0:
+            value = exponent.numerator if exponent.denominator == 1 else exponent
+            operands.append((raised(base, value), slots))
+    return remade(node, operands)
+
+
+@rule("algebra", Contraction)
+def size_over_size(node: Contraction) -> Expr | None:
+    """n * (1/n) → 1 for a size n, as of a sum of means.
+
+    Ends, as a factor and a label go.
+    """
+    bound = {label for slots in node.slots for label in flat(slots)} | set(flat(node.output))
+    for label, size in enumerate(node.sizes):
+        if label in bound or isinstance(size, int):
+            continue
+        whole = contract(1, [], (), {0: size})
+        for place, factor in enumerate(node.factors):
+            base, exponent = based(factor)
+            if base is whole and is_whole(exponent) and exponent < 0:  # type: ignore[operator]
+                rest: list[tuple[Expr, Groups]] = [
+                    (f, s) for p, (f, s) in enumerate(zip(node.factors, node.slots, strict=True)) if p != place
+                ]
+                if exponent != -1:
+                    rest.append((power(whole, exponent + 1), ()))
+                sizes = {la: extent for la, extent in enumerate(node.sizes) if la != label}
+                return contract(node.coefficient, rest, node.output, sizes)
+    return None
+
+
+@rule("algebra", "power")
+def power_of_product(node: Elementwise) -> Expr | None:
+    """(c x y)**a → c**a x**a y**a for a whole exponent, or where the factors are positive; nothing is summed.
+
+    Ends, as the power goes to factors that are smaller.
+    """
+    base, exponent = node.children[0], number_of(node.children[1])
+    if exponent is None or isinstance(exponent, complex) or not isinstance(base, Contraction) or not base.factors:
+        return None
+    if set(flat(base.output)) != set(range(len(base.sizes))):
+        return None
+    if not is_whole(exponent):
+        first = base.coefficient
+        if isinstance(first, complex) or first <= 0 or not all(map(is_positive, base.factors)):
+            return None
+    if isinstance(base.coefficient, complex):
+        return None
+    scaled = number_of(power(number(base.coefficient), exponent))
+    if scaled is None:
+        return None
+    return remade(base, [(power(f, exponent), s) for f, s in zip(base.factors, base.slots, strict=True)], scaled)
+
+
+@rule("algebra", "power")
+def power_of_power(node: Elementwise) -> Expr | None:
+    """(x**a)**b → x**(a b), where x is positive or both are whole; sqrt(x)**b → x**(b/2).
+
+    Ends, as a function goes.
+    """
+    inner, b = node.children[0], number_of(node.children[1])
+    base, a = based(inner)
+    if (
+        base is inner
+        or (named(inner, "sqrt") and b == -1)
+        or b is None
+        or isinstance(b, complex)
+        or isinstance(a, complex)
+    ):
+        return None
+    if not (named(inner, "sqrt") or (is_whole(a) and is_whole(b)) or is_positive(base)):
+        return None
+    return raised(base, Fraction(a) * Fraction(b))
+
+
+@rule("algebra", "power", "sqrt")
+def power_of_exponential(node: Elementwise) -> Expr | None:
+    """exp(x)**a → exp(a x).
+
+    Ends, as a function goes.
+    """
+    base, exponent = based(node)
+    if base is node or not named(base, "exp"):
+        return None
+    return exp(scale(exponent, base.children[0]))
+
+
+@rule("algebra", Contraction)
+def product_of_exponentials(node: Contraction) -> Expr | None:
+    """exp(x) * exp(y) → exp(x + y) along the same axes; two that are equal stay a square.
+
+    Ends, as two factors become one.
+    """
+    seen: dict[Groups, int] = {}
+    for place, (factor, slots) in enumerate(zip(node.factors, node.slots, strict=True)):
+        if not named(factor, "exp"):
+            continue
+        if slots not in seen:
+            seen[slots] = place
+            continue
+        first = node.factors[seen[slots]]
+        if first is factor:
+            continue
+        both = exp(first.children[0] + factor.children[0])
+        rest = [
+            (f, s)
+            for p, (f, s) in enumerate(zip(node.factors, node.slots, strict=True))
+            if p not in (place, seen[slots])
+        ]
+        return remade(node, [*rest, (both, slots)])
+    return None
+
+
+@rule("algebra", "log")
+def log_of_exponential(node: Elementwise) -> Expr | None:
+    """log(exp(x)) → x; log(c x y) → log(c) + log(x) + log(y) and log(x**a) → a log(x) for positive factors.
+
+    Ends, as the arguments are smaller.
+    """
+    inner = node.children[0]
+    if isinstance(inner, Contraction) and inner.factors and set(flat(inner.output)) == set(range(len(inner.sizes))):
+        if not is_positive(inner) or (len(inner.factors) == 1 and inner.coefficient == 1):
+            return None
+        sizes = dict(enumerate(inner.sizes))
+        terms: list[Expr] = []
+        if inner.coefficient != 1:
+            terms.append(contract(1, [(log(number(inner.coefficient)), ())], inner.output, sizes))
+        for factor, slots in zip(inner.factors, inner.slots, strict=True):
+            terms.append(contract(1, [(log(factor), slots)], inner.output, sizes))
+        return add_terms(terms, inner.shape)
+    if named(inner, "exp"):
+        return inner.children[0]
+    base, exponent = based(inner)
+    if base is not inner and is_positive(base):
+        return scale(exponent, log(base))
+    return None
+
+
+@rule("algebra", "exp")
+def exponential_of_log(node: Elementwise) -> Expr | None:
+    """exp(log(x)) → x and exp(a log(x)) → x**a.
+
+    Ends, as a function goes.
+    """
+    inner = node.children[0]
+    if named(inner, "log"):
+        return inner.children[0]
+    if not isinstance(inner, Contraction) or len(inner.factors) != 1 or not named(inner.factors[0], "log"):
+        return None
+    plain = inner.output == inner.slots[0] and len(inner.sizes) == inner.ndim
+    return power(inner.factors[0].children[0], inner.coefficient) if plain else None
+
+
+@rule("algebra", "abs", "sign", "relu")
+def of_positive(node: Elementwise) -> Expr | None:
+    """abs(x) → x, relu(x) → x, sign(x) → 1 for a positive x.
+
+    Ends, as a function goes.
+    """
+    if not is_positive(node.children[0]):
+        return None
+    return number(1, node.shape) if node.record.name == "sign" else node.children[0]
+
+
+@rule("algebra", "sqrt")
+def root_of_square(node: Elementwise) -> Expr | None:
+    """sqrt(x**2) → x for a positive x; in general a power of a positive x.
+
+    Ends, as a function goes.
+    """
+    inner = node.children[0]
+    if not isinstance(inner, Contraction) or set(flat(inner.output)) != set(range(len(inner.sizes))):
+        base, exponent = based(inner)
+        return power(base, Fraction(exponent) / 2) if base is not inner and is_positive(base) else None  # type: ignore[arg-type]
+    if len(inner.factors) < 2 or inner.coefficient != 1 or not all(map(is_positive, inner.factors)):
+        return None
+    counts: dict[tuple[Expr, Groups], int] = {}
+    for operand in zip(inner.factors, inner.slots, strict=True):
+        counts[operand] = counts.get(operand, 0) + 1
+    if any(count % 2 for count in counts.values()):
+        return None
+    return remade(inner, [operand for operand, count in counts.items() for _ in range(count // 2)])
+
+
+@rule("algebra", Contraction)
+def square_of_norm(node: Contraction) -> Expr | None:
+    """norm(x) * norm(x) → the sum of squares of x.
+
+    Ends, as the norms go.
+    """
+    for factor in dict.fromkeys(node.factors):
+        if not named(factor, "norm") or node.factors.count(factor) < 2:
+            continue
+        x = factor.children[0]
+        rest = list(zip(node.factors, node.slots, strict=True))
+        rest.remove((factor, ()))
+        rest.remove((factor, ()))
+        labels = singles(range(x.ndim))
+        square = contract(1, [(x, labels), (x, labels)], (), dict(enumerate(x.shape)))
+        return remade(node, [*rest, (square, ())])
+    return None
+
+
+@rule("algebra", Contraction)
+def truth_squared(node: Contraction) -> Expr | None:
+    """c * c → c for truth values.
+
+    Ends, as a factor goes.
+    """
+    seen: set[Operand] = set()
+    kept = []
+    for operand in map(Operand, node.factors, node.slots):
+        twice = operand in seen and isinstance(operand.node, Elementwise) and operand.node.record.truth
+        seen.add(operand)
+        if not twice:
+            kept.append(operand)
+    return remade(node, kept) if len(kept) < len(node.factors) else None
+
+
+@rule("algebra", Contraction)
+def sum_that_cancels(node: Contraction) -> Expr | None:
+    """The sum over an axis of a sum of terms, Σ_i (x_i - Σ_j x_j / n), where the terms then cancel.
+
+    Ends, as a factor becomes zero, or one term.
+    """
+    counts: dict[int, int] = {}
+    for slots in node.slots:
+        for label in flat(slots):
+            counts[label] = counts.get(label, 0) + 1
+    kept = set(flat(node.output))
+    for place, (factor, slots) in enumerate(zip(node.factors, node.slots, strict=True)):
+        if not isinstance(factor, Sum) or len(factor.terms) > SHORT or any(len(group) > 1 for group in slots):
+            continue
+        alone = [axis for axis, g in enumerate(slots) if g and g[0] not in kept and counts[g[0]] == 1]
+        if not alone:
+            continue
+        left = singles(axis for axis in range(factor.ndim) if axis not in alone)
+        sizes = dict(enumerate(factor.shape))
+        shape = tuple(factor.shape[group[0]] for group in left)
+        summed = [_over_sizes(contract(1, [(term, singles(sizes))], left, sizes)) for term in factor.terms]
+        total = add_terms(summed, shape)
+        if is_zero(total) or (not isinstance(total, Sum) and len(factor.terms) > 1):
+            others = [o for p, o in enumerate(zip(node.factors, node.slots, strict=True)) if p != place]
+            gone = {slots[axis][0] for axis in alone}
+            open_slots = tuple(group for axis, group in enumerate(slots) if axis not in alone)
+            live = {label: size for label, size in enumerate(node.sizes) if label not in gone}
+            return contract(node.coefficient, [*others, (total, open_slots)], node.output, live)
+    return None
+
+
+def _over_sizes(node: Expr) -> Expr:
+    found = size_over_size(node) if isinstance(node, Contraction) else None
+    return node if found is None else found
+
+
+@rule("declared", Contraction, Sum)
+def symmetric_orientation(node: Expr) -> Expr | None:
+    """Symmetric factors with their axes in one order, so that x @ S and S @ x are one, and S + Sᵀ is 2 S.
+
+    Ends, as the factors stay, in the order of the canonical form.
+    """
+    if isinstance(node, Sum) and len(node.terms) > SHORT:
+        return None
+    found = oriented(node)
+    return None if found is node else found
