@@ -11,6 +11,7 @@ from tensordsl.calculus import (
     jvp,
     vjp,
 )
+from tensordsl.custom import elementwise, primitive
 from tensordsl.dims import Dim, Size, dim, dims
 from tensordsl.errors import (
     BindError,
@@ -129,6 +130,7 @@ from tensordsl.printing import dot as _dot  # noqa: F401 - gives expressions the
 from tensordsl.printing.forms import explain
 from tensordsl.program.plan import plan
 from tensordsl.simplify import simplify
+from tensordsl.tracing import trace_function
 
 __version__ = "0.1.0"
 
@@ -172,6 +174,7 @@ __all__ = [
     "dot",
     "duplication",
     "einsum",
+    "elementwise",
     "elimination",
     "equal",
     "erf",
@@ -219,6 +222,7 @@ __all__ = [
     "plan",
     "polygamma",
     "power",
+    "primitive",
     "prod",
     "prod_others",
     "ravel",
@@ -246,6 +250,7 @@ __all__ = [
     "tensor",
     "tensordot",
     "trace",
+    "trace_function",
     "transpose",
     "tril",
     "triu",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 from tensordsl.dims import AnySize, Shape, content, is_at_most, product
@@ -179,8 +180,8 @@ def _join(
         uses[node] = uses.get(node, 0) + 1
         count += len(node.factors) if isinstance(node, Contraction) else 1
     joined: list[Operand] = []
-    for whole_node, slots in given:
-        common, node = common_coefficient(whole_node) if isinstance(whole_node, Sum) else (1, whole_node)
+    for whole_node, given_slots in given:
+        common, node, slots = normal_sum(whole_node, given_slots)
         coefficient = coefficient * common
         if not isinstance(node, Contraction):
             joined.append(Operand(node, slots))
@@ -463,7 +464,12 @@ def _canonical(
     alive = {atom: None for label in list(sizes) for atom in resolve(((label,),))[0]}
     output = resolve(output)
     if any(len(group) > 1 for groups in (output, *all_slots) for group in groups):
+        before = (all_slots, output)
         *all_slots, output = fuse([*all_slots, output], sizes, alive)
+        if (all_slots, output) != before and any(isinstance(node, Contraction) for node in nodes):
+            # What was kept apart by how its axis was split may be joined now.
+            live = {label: sizes[label] for label in alive}
+            return contract(coefficient, list(zip(nodes, all_slots, strict=True)), output, live)
 
     kept = dict.fromkeys(flat(output))
     bound = {label for slots in all_slots for label in flat(slots)}
@@ -553,6 +559,46 @@ def common_coefficient(node: Sum) -> tuple[Number, Expr]:
     if common == 1:
         return 1, node
     return common, add_terms([scale(reciprocal(common), term) for term in node.terms], node.shape)
+
+
+def normal_sum(node: Expr, slots: Groups) -> tuple[Number, Expr, Groups]:
+    """A sum as a factor: without what its terms have in common, the first of them positive, its axes in one order.
+
+    So (x - y) c and -(y - x) c are one object, and so are R S and (Rᵀ)ᵀ S where R and Rᵀ are sums of their own.
+    """
+    if not isinstance(node, Sum):
+        return 1, node, slots
+    common, body = common_coefficient(node)
+    if not isinstance(body, Sum) or not is_flat(body) or len(body.terms) > FLATTEN_LIMIT:
+        return common, body, slots
+    sign, turns, found = _normal(body)
+    return common * sign, found, slots[::-1] if turns else slots
+
+
+@lru_cache(maxsize=1 << 13)
+def _normal(node: Sum) -> tuple[int, bool, Expr]:
+    """The sign, whether it is transposed, and the sum that stands for a sum, its negative and its transpose."""
+    turns = False
+    if node.ndim == 2 and 1 not in node.shape:
+        labels = {0: node.shape[0], 1: node.shape[1]}
+        terms = [contract(1, [(term, ((0,), (1,)))], ((1,), (0,)), labels) for term in node.terms]
+        other = add_terms(terms, node.shape[::-1])
+        if isinstance(other, Sum) and _plainness(other) < _plainness(node):
+            node, turns = other, True
+    bodies = sorted((split_coefficient(term)[::-1] for term in node.terms), key=lambda part: _leading(part[0]))
+    first = bodies[0][1]
+    negative = not isinstance(first, complex) and first < 0
+    return (-1, turns, scale(-1, node)) if negative else (1, turns, node)
+
+
+def _leading(body: Expr) -> tuple[bool, tuple[int, str, str]]:
+    return number_of(body) is None, body.order
+
+
+def _plainness(node: Sum) -> tuple[int, tuple[int, str, str]]:
+    """How many terms are transposes of a factor, which the other order has as they are; then any order will do."""
+    single = [term for term in node.terms if isinstance(term, Contraction) and len(term.factors) == 1]
+    return sum(term.slots[0] == term.output[::-1] for term in single), node.order
 
 
 def reciprocal(value: Number) -> Number:

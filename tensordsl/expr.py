@@ -547,6 +547,10 @@ class Sum(Expr):
         return self.children
 
 
+def _identity(record: ElementwiseRecord | PrimitiveRecord) -> tuple[object, ...]:
+    return (record.name, record.version) if record.version else (record.name,)
+
+
 class Elementwise(Expr):
     """A function applied entry by entry to arguments of one shape."""
 
@@ -555,7 +559,7 @@ class Elementwise(Expr):
     record: ElementwiseRecord
 
     def __new__(cls, record: ElementwiseRecord, arguments: tuple[Expr, ...]) -> Elementwise:
-        return interned(cls, arguments[0].shape, arguments, (record.name,), record=record)
+        return interned(cls, arguments[0].shape, arguments, _identity(record), record=record)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Elementwise, (self.record, self.children)
@@ -574,7 +578,7 @@ class Primitive(Expr):
 
     def __new__(cls, record: PrimitiveRecord, arguments: tuple[Expr, ...]) -> Primitive:
         shape = record.shape(*[argument.shape for argument in arguments])
-        return interned(cls, shape, arguments, (record.name,), record=record)
+        return interned(cls, shape, arguments, _identity(record), record=record)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Primitive, (self.record, self.children)

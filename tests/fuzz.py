@@ -104,10 +104,7 @@ def differences(case: Case, oracle: str = "complex") -> Iterator[str]:
             yield "value"
         if not close(run_source(expression, data), wanted):
             yield "to_python"
-        if readable(str(expression)):
-            back = td.parse(str(expression), **case.variables)
-            if not close(back.evaluate(data, **DIMS), wanted):
-                yield "value of the text read back"
+        yield from misread(expression, data, wanted, "the text")
         if callable(td.simplify) and not close(td.simplify(expression).evaluate(data, **DIMS), wanted):
             yield "value when simplified"
         rng = np.random.default_rng(case.seed + 2)
@@ -135,10 +132,7 @@ def by_one_symbol(
         yield "jacobian"
     if found.ndim and not close(dense_of(td.compile(found, output="sparse")(data, **DIMS)), jacobian):
         yield "sparse jacobian"
-    if readable(str(found)):
-        known = {s.name: s for s in expression.symbols}
-        if not close(value(td.parse(str(found), **known)), jacobian):
-            yield "text of the jacobian read back"
+    yield from misread(found, data, jacobian, "the text of the jacobian")
     if not close(value(td.jvp(expression, symbol, direction)), np.tensordot(jacobian, v, v.ndim)):
         yield "jvp"
     if not close(value(td.vjp(expression, symbol, adjoint)), np.tensordot(w, jacobian, w.ndim)):
@@ -159,6 +153,20 @@ def by_one_symbol(
         third = value(td.derivative(total, symbol, order=3))
         if not close(np.tensordot(np.tensordot(third, v, v.ndim), v, v.ndim), truth.third, 10 * truth.tolerance):
             yield "third derivative"
+
+
+def misread(e: Any, data: dict[str, Any], wanted: np.ndarray, what: str) -> Iterator[str]:
+    """Whether the text of an expression is another one, or none, when it is read."""
+    text = str(e)
+    if not readable(text):
+        return
+    try:
+        back = td.parse(text, **{symbol.name: symbol for symbol in e.symbols})
+    except td.TensorDSLError as error:
+        yield f"{what}, which does not read back ({type(error).__name__}: {str(error).splitlines()[0]}): {text}\n "
+        return
+    if not close(back.evaluate(data, **DIMS), wanted):
+        yield f"{what}, which reads back as another value: {text}\n "
 
 
 def usable(array: np.ndarray, most: float) -> bool:

@@ -224,7 +224,9 @@ def test_the_source_is_what_runs(case: Case) -> None:
     e, data = case.expression(), case.data
     source = e.to_python()
     imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert [alias.name for node in imports for alias in node.names] == ["numpy"]
+    names = {alias.name for node in imports for alias in node.names}
+    special = any(r.__module__.endswith("routines") for r in td.plan(e).program.routines.values())
+    assert names == {"numpy"} or (special and names <= {"numpy", "scipy.linalg", "scipy.special"})
     with np.errstate(all="ignore"):
         found, wanted = run_source(e, data), e.evaluate(data, **DIMS)
     assume(np.all(np.isfinite(wanted)))

@@ -226,6 +226,9 @@ def adjugate(a: object) -> Expr:
     return Primitive(adjugate_record, (square_matrix("adjugate", a),))
 
 
+SHORT_POWER = 6  # factors up to which a power is written out
+
+
 def matrix_power(a: object, n: int) -> Expr:
     """The product of n factors A: A @ A @ ...; the identity for n = 0, powers of the inverse for a negative n.
 
@@ -242,7 +245,12 @@ def matrix_power(a: object, n: int) -> Expr:
     count = int(n.__index__())
     base = inv(node) if count < 0 else node
     value: Expr | None = None
-    for bit in bin(abs(count))[2:]:  # square and multiply: powers stay few
+    if 0 < abs(count) <= SHORT_POWER:  # one product, whose factors are read and joined as any
+        value = base
+        for _ in range(abs(count) - 1):
+            value = value @ base
+        return value
+    for bit in bin(abs(count))[2:]:  # square and multiply: products stay few
         value = None if value is None else value @ value
         if bit == "1":
             value = base if value is None else value @ base

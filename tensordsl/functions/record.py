@@ -41,6 +41,7 @@ class ElementwiseRecord:
     operations: int = 1  # floating-point operations for each entry, roughly
     truth: bool = False  # whether the value is true or false, not a number
     routines: tuple[Routine, ...] = ()  # functions that the source calls by name
+    version: int = 0  # of a function that its user defined anew
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _elementwise_record, (self.name,)
@@ -84,6 +85,7 @@ class PrimitiveRecord:
     options: tuple[tuple[str, int], ...] = ()  # what a call of it must say where there are more axes than that
     symmetric: bool = False  # whether its value is symmetric where its argument is
     routines: tuple[Routine, ...] = ()  # functions that the source calls by name
+    version: int = 0  # of a function that its user defined anew
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _primitive_record, (self.name,)

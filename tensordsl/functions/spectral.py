@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tensordsl.contraction import contract
+from tensordsl.contraction import as_operands, contract
 from tensordsl.dims import AnySize, Shape
 from tensordsl.expr import Expr, Primitive
 from tensordsl.functions import routines
@@ -20,10 +20,10 @@ from tensordsl.functions.choices import equal
 from tensordsl.functions.convert import as_expr, identity, mismatch
 from tensordsl.functions.elementwise import divide, half
 from tensordsl.functions.linalg import inv, of_matrices, square_matrix
-from tensordsl.functions.operators import add, broadcast_shape, broadcast_to, matmul, subtract
+from tensordsl.functions.operators import add, broadcast_shape, broadcast_to, matmul, multiply, subtract
 from tensordsl.functions.record import PrimitiveRecord, primitive_records
 from tensordsl.functions.triangles import tril
-from tensordsl.labels import singles
+from tensordsl.labels import flat, singles
 
 
 def turned(node: Expr) -> Expr:
@@ -99,7 +99,23 @@ def _expm_push(node: Expr, place: int, tangent: Expr) -> Expr:
 
 
 def _expm_pull(node: Expr, place: int, adjoint: Expr) -> Expr:
+    whole = turned(node)
+    scale = _of_identity(adjoint)
+    if scale is not None:  # the identity commutes with A: the derivative of the trace is exp(A)ᵀ
+        return multiply(scale[..., None, None], whole)
     return _corner(turned(node.children[0]), adjoint)
+
+
+def _of_identity(node: Expr) -> Expr | None:
+    """c where a stack of matrices is c times the identity, by its labels."""
+    _, _, output, sizes = as_operands(node)
+    (*batch, row, column) = output
+    if row != column or len(row) != 1 or any(row[0] in group for group in batch):
+        return None
+    coefficient, operands, _, _ = as_operands(node)
+    if any(row[0] in flat(slots) for _, slots in operands):
+        return None
+    return contract(coefficient, operands, tuple(batch), {la: size for la, size in sizes.items() if la != row[0]})
 
 
 def _corner(a: Expr, direction: Expr) -> Expr:

@@ -333,7 +333,7 @@ class Builder(Literals):
         slots: list[tuple[int, ...]] = []
         opened: list[t.Tree] = []
         for key, size in zip(keys, value.shape, strict=True):
-            items = key.items if isinstance(key, t.Items) else (key,)
+            items = key.items if isinstance(key, t.Items) and key.round else (key,)
             extents = [self.unknown() for _ in items] if is_group(key) else [size]
             if is_group(key):
                 self.equations.append((product(extents), size))

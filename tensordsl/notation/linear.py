@@ -18,7 +18,7 @@ from tensordsl.functions.indices import Index, Indexed, as_indexed
 from tensordsl.functions.multilinear import transpose
 from tensordsl.functions.record import elementwise_records, functions
 from tensordsl.notation import tree as t
-from tensordsl.notation.builder import Builder
+from tensordsl.notation.builder import Builder, is_group
 from tensordsl.notation.matrix import MatrixBuilder
 from tensordsl.notation.render import GREEK, GREEK_LETTERS
 
@@ -267,7 +267,7 @@ class LatexBuilder(LinearBuilder):
         if base == t.Name("δ"):
             return self.delta(keys)
         value = self.column(self.indexable(base, keys))
-        if any(isinstance(key, t.Items) for key in keys):
+        if any(is_group(key) for key in keys):
             value, keys = self.opened(self.vector(value) if len(keys) == 1 else value, keys)
         found = tuple(self.key(key) for key in keys)
         if len(found) == 1 and self.is_column(value):

@@ -22,7 +22,9 @@ from tensordsl.printing.names import (
     ordered_terms,
     primitive_call,
     sign_and_magnitude,
+    signed,
     size_tree,
+    softmax_argument,
     with_number,
 )
 from tensordsl.simplify.factors import common_factors, distributed, sharing
@@ -191,6 +193,7 @@ class IndexPrinter:
             return 1, t.Number(0)
         parts = as_operands(node)
         coefficient, operands, output, sizes = parts
+        coefficient, operands = signed(coefficient, operands)
         if not self.fits(parts, axes):
             return 1, self.opaque(node, axes)
         named: dict[Label, Names] = {}
@@ -312,6 +315,9 @@ class IndexPrinter:
         if isinstance(node, Symbol | Constant):
             return t.Subscript(argument(node), keys) if keys else argument(node)
         if isinstance(node, Elementwise):
+            x = softmax_argument(node)
+            if x is not None:
+                return t.Subscript(t.Call("softmax", (argument(x),)), keys)
             return self.elementwise(node, axes, scope)
         if isinstance(node, Primitive):
             call = primitive_call(node, map(argument, node.children))

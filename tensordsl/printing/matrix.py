@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
-from tensordsl.contraction import as_operands, contract, is_repeated, is_zero, number_of, without_axes
+from tensordsl.contraction import Operand, as_operands, contract, is_repeated, is_zero, number_of, without_axes
 from tensordsl.dims import AnySize, product
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Pattern, Primitive, Select, Sum, Symbol
 from tensordsl.facts import is_symmetric
@@ -25,7 +25,9 @@ from tensordsl.printing.names import (
     ordered_terms,
     primitive_call,
     sign_and_magnitude,
+    signed,
     size_tree,
+    softmax_argument,
 )
 from tensordsl.printing.pieces import (
     IDENTITY,
@@ -95,6 +97,9 @@ class MatrixPrinter:
         if isinstance(node, Constant):
             return constant_tree(node)
         if isinstance(node, Elementwise):
+            x = softmax_argument(node)
+            if x is not None:
+                return t.Call("softmax", (self.tree(x),))
             return elementwise_tree(node, tuple(self.argument(child) for child in node.children), node.ndim > 0)
         if isinstance(node, Primitive):
             return primitive_call(node, map(self.tree, node.children))
@@ -166,23 +171,24 @@ class MatrixPrinter:
         opened = distributed(node)
         if opened is not node:
             return 1, self.tree(opened)
-        sign, size = sign_and_magnitude(node.coefficient)
+        coefficient, operands = signed(node.coefficient, as_operands(node)[1])
+        sign, size = sign_and_magnitude(coefficient)
         try:
-            scalars, tree = self.reduced(node)
+            scalars, tree = self.reduced(node, operands)
         except Irreducible:
-            scalars, tree = [], self.einsum(node)
+            scalars, tree = [], self.einsum(node, operands)
         return sign, scaled(1, size, scalars, tree)
 
     # --- reduction ------------------------------------------------------------------------------------------------
 
-    def reduced(self, node: Contraction) -> tuple[list[t.Tree], t.Tree | None]:
+    def reduced(self, node: Contraction, operands: Sequence[Operand]) -> tuple[list[t.Tree], t.Tree | None]:
         """Scalars and a matrix (None for the number one) whose product is the contraction."""
         if node.ndim > 2:
             raise Irreducible
         tree = self.triangle(node)
         if tree is not None:
             return [], tree
-        graph = self.graph(node)
+        graph = self.graph(node, operands)
         reduce(graph, self)
         rows: Group = node.output[0] if node.ndim else ()
         columns: Group = node.output[1] if node.ndim == 2 else ()
@@ -227,10 +233,10 @@ class MatrixPrinter:
                 return t.Call("unvec", (self.tree(inner), t.Items((size, size), True)))
         return None
 
-    def graph(self, node: Contraction) -> Graph:
+    def graph(self, node: Contraction, operands: Sequence[Operand]) -> Graph:
         graph = Graph(dict(enumerate(node.sizes)), set(flat(node.output)))
         bound = {label for slots in node.slots for label in flat(slots)}
-        for factor, slots in zip(node.factors, node.slots, strict=True):
+        for factor, slots in operands:
             labels = flat(slots)
             if len(labels) > 2 or (len(labels) == 2 and factor.ndim == 2 and any(len(g) != 1 for g in slots)):
                 raise Irreducible
@@ -449,7 +455,7 @@ class MatrixPrinter:
 
     # --- fallback -------------------------------------------------------------------------------------------------
 
-    def einsum(self, node: Contraction) -> t.Tree:
+    def einsum(self, node: Contraction, operands: Sequence[Operand]) -> t.Tree:
         """The contraction as an einsum term: repeated output letters are δ, letters in parentheses one axis."""
         names: dict[Label, str] = {}
 
@@ -462,7 +468,7 @@ class MatrixPrinter:
         single = {label for slots in node.slots for group in slots if len(group) == 1 for label in group}
         options = tuple((names[la], size_tree(node.sizes[la])) for la in names if la not in single)
         gone = [la for la in range(len(node.sizes)) if la not in names]
-        tree: t.Tree = t.Call("einsum", (t.Text(f"{left}->{right}"), *(self.tree(f) for f in node.factors)), options)
+        tree: t.Tree = t.Call("einsum", (t.Text(f"{left}->{right}"), *(self.tree(f) for f, _ in operands)), options)
         for label in gone:
             tree = t.Product("*", (self.length(node.sizes[label]), tree))
         return tree

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import count
 
-from tensordsl.contraction import as_operands, split_coefficient
+from tensordsl.contraction import Operand, add_terms, as_operands, scale, split_coefficient
 from tensordsl.dims import AnySize, Size, over_one_line
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Primitive, Select, Sum, Symbol
 from tensordsl.graph import topological
@@ -73,6 +73,24 @@ def primitive_call(node: Primitive, arguments: Iterable[t.Tree]) -> t.Tree:
     return t.Call(record.name, tuple(arguments), options)
 
 
+def softmax_argument(node: Expr) -> Expr | None:
+    """x where the node is exp(x - logsumexp(x)), along the last axis."""
+    if not isinstance(node, Elementwise) or node.record.name != "exp" or not isinstance(node.children[0], Sum):
+        return None
+    inside = node.children[0]
+    for term in inside.terms:
+        coefficient, body = split_coefficient(term)
+        if coefficient != -1 or not isinstance(body, Contraction) or len(body.factors) != 1:
+            continue
+        total = body.factors[0]
+        if not isinstance(total, Primitive) or total.record.name != "logsumexp":
+            continue
+        rest = add_terms([other for other in inside.terms if other is not term], inside.shape)
+        if rest is total.children[0] and body.slots[0] == body.output[:-1] and len(body.sizes) == body.ndim:
+            return rest
+    return None
+
+
 def kind_of(node: Expr) -> int:
     """Where a factor stands in a product: scalar symbols, other symbols and constants, functions, sums, δ."""
     if isinstance(node, Symbol | Constant):
@@ -110,6 +128,19 @@ def sign_and_magnitude(value: Number) -> tuple[int, Number]:
     if not isinstance(value, complex) and value < 0:
         return -1, -value
     return 1, value
+
+
+def signed(coefficient: Number, operands: Sequence[Operand]) -> tuple[Number, list[Operand]]:
+    """A minus sign taken into the first sum that has a term to be subtracted: c (y - x), not -c (x - y)."""
+    found = list(operands)
+    if isinstance(coefficient, complex) or coefficient >= 0:
+        return coefficient, found
+    for place, (node, slots) in enumerate(found):
+        once = sum(other is node for other, _ in found) == 1  # a square has no sign to take in
+        if once and isinstance(node, Sum) and any(map(_negative, node.terms)):
+            found[place] = Operand(scale(-1, node), slots)
+            return -coefficient, found
+    return coefficient, found
 
 
 def with_number(value: Number, factors: list[t.Tree], below: list[t.Tree]) -> t.Tree:

@@ -148,6 +148,9 @@ class Lowering:
     def full(self, node: Expr) -> Register:
         """The value as an array of the full shape."""
         value = self.dense(node)
+        number = number_of(node)
+        if isinstance(number, int) and node.ndim:  # ones are floating-point numbers, as np.ones makes them
+            return self.out.emit("allocate", f"np.full({self.out.shape(node.shape)}, {float(number)})", [], node.shape)
         if not value.ones:
             return value.register
         return self.out.view(

@@ -7,6 +7,7 @@ from fractions import Fraction
 from tensordsl.contraction import (
     Operand,
     add_terms,
+    as_operands,
     contract,
     is_zero,
     number,
@@ -328,6 +329,75 @@ def sum_that_cancels(node: Contraction) -> Expr | None:
 def _over_sizes(node: Expr) -> Expr:
     found = size_over_size(node) if isinstance(node, Contraction) else None
     return node if found is None else found
+
+
+@rule("algebra", Contraction)
+def factors_that_cancel_in_a_sum(node: Contraction) -> Expr | None:
+    """s (1 - s) ((1 - t)/(1 - s) - t/s) → (1 - t) s - t (1 - s): multiplied out where each term then loses a factor.
+
+    Ends, as each term then has a reciprocal less.
+    """
+    if len(node.factors) < 2 or any(len(group) > 1 for groups in (*node.slots, node.output) for group in groups):
+        return None
+    whole = list(zip(node.factors, node.slots, strict=True))
+    for place, (factor, slots) in enumerate(whole):
+        if not isinstance(factor, Sum) or len(factor.terms) > SHORT:
+            continue
+        here = set(flat(slots))
+        inside = [p for p, (f, s) in enumerate(whole) if p != place and set(flat(s)) <= here]
+        above = {(base, whole[p][1]) for p in inside for base, e in [based(whole[p][0])] if e > 0}  # type: ignore[operator]
+        if len(here) == len(slots) and all(above & _below(term, slots) for term in factor.terms):
+            sizes = dict(zip(flat(slots), factor.shape, strict=True))
+            beside = [whole[p] for p in inside]
+            terms = [contract(1, [*beside, (term, slots)], slots, sizes) for term in factor.terms]
+            outside = [pair for p, pair in enumerate(whole) if p != place and p not in inside]
+            return remade(node, [*outside, (add_terms(terms, factor.shape), slots)])
+    return None
+
+
+def _below(term: Expr, slots: Groups) -> set[tuple[Expr, Groups]]:
+    """What a term is divided by, on the labels that the axes of the term have where it stands."""
+    _, operands, output, _ = as_operands(term)
+    labels = {own[0]: group for own, group in zip(output, slots, strict=True) if len(own) == 1}
+    found = set()
+    for factor, axes in operands:
+        base, exponent = based(factor)
+        if not isinstance(exponent, complex) and exponent < 0 and all(g and g[0] in labels for g in axes):
+            found.add((base, tuple(labels[group[0]] for group in axes)))
+    return found
+
+
+@rule("algebra", Sum)
+def terms_that_cancel(node: Sum) -> Expr | None:
+    """(1 - t) s - t (1 - s) → s - t: products with sums multiplied out, where fewer factors are left.
+
+    Ends, as there are fewer factors.
+    """
+    if len(node.terms) > 6 or any(isinstance(term, Sum) for term in node.terms):
+        return None
+    expanded = [part for term in node.terms for part in _multiplied_out(term)]
+    if len(expanded) == len(node.terms) or len(expanded) > 12:
+        return None
+    total = add_terms(expanded, node.shape)
+    return total if _factors_in(total) < _factors_in(node) else None
+
+
+def _multiplied_out(term: Expr) -> list[Expr]:
+    """The terms of a product in which one factor is a sum, all of it entry by entry."""
+    coefficient, operands, output, sizes = as_operands(term)
+    sums = [place for place, (factor, _) in enumerate(operands) if isinstance(factor, Sum)]
+    if len(sums) != 1 or set(flat(output)) != set(sizes):
+        return [term]
+    factor, slots = operands[sums[0]]
+    others = [operand for place, operand in enumerate(operands) if place != sums[0]]
+    return [contract(coefficient, [*others, (part, slots)], output, sizes) for part in factor.children]
+
+
+def _factors_in(node: Expr) -> int:
+    """How many factors a sum of products has, sums inside counted by theirs."""
+    if isinstance(node, Sum):
+        return sum(map(_factors_in, node.terms))
+    return max(1, sum(_factors_in(f) if isinstance(f, Sum) else 1 for f, _ in as_operands(node)[1]))
 
 
 @rule("declared", Contraction, Sum)

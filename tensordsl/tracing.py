@@ -1,0 +1,66 @@
+"""NumPy code as it is: a function run on symbols in place of arrays gives the expression that it computes."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from tensordsl.errors import TensorDSLError, UnsupportedError
+from tensordsl.functions.convert import as_expr
+from tensordsl.parsing.parse import declared
+
+
+def trace_function(f: Callable[..., Any], /, **shapes: Any) -> Any:
+    """The expression that an ordinary function computes, written with `np.`: td.trace_function(f, x=(k,), A=(k, k)).
+
+    f is called once, with a symbol for each argument named; a shape may be a symbol with its properties. A tuple gives
+    a tuple. What depends on the values of the data (`if x > 0`, `float(x)`, a loop over x) has no expression: use
+    `np.where`, `np.sum`. Raises `UnsupportedError` that says which call is not supported, in which line, and why.
+
+    >>> import numpy as np, tensordsl as td
+    >>> def energy(x, A):
+    ...     return 0.5 * x @ A @ x + np.sum(np.log1p(np.exp(x)))
+    >>> k = td.dim("k")
+    >>> e = td.trace_function(energy, x=(k,), A=(k, k))
+    >>> print(e)
+    log1p(exp(x[i])) + 0.5*A[i,j]*x[i]*x[j]
+    """
+    try:
+        known = inspect.signature(f).parameters
+    except (TypeError, ValueError):
+        known = {}  # type: ignore[assignment]
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
+    unknown = [name for name in shapes if known and name not in known and not open_ended]
+    needed = [
+        name
+        for name, p in known.items()
+        if p.default is inspect.Parameter.empty
+        and p.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        and name not in shapes
+    ]
+    called = getattr(f, "__name__", "The function")
+    if unknown or needed:
+        words = [f"{name} is no argument of it" for name in unknown] + [f"{name} has no shape" for name in needed]
+        raise UnsupportedError(
+            f"{called} cannot be traced: {'; '.join(words)}. Give a shape for each argument: {', '.join(known)}."
+        )
+    try:
+        found = f(**{name: declared(name, shape) for name, shape in shapes.items()})
+    except (TypeError, TensorDSLError) as error:
+        line = _line_of(f, error)
+        kind = UnsupportedError if isinstance(error, TypeError) else type(error)
+        raise kind(f"{called} cannot be traced{line}: {error}") from error
+    return tuple(map(as_expr, found)) if isinstance(found, tuple | list) else as_expr(found)
+
+
+def _line_of(f: Callable[..., Any], error: Exception) -> str:
+    """The line of the function where it went wrong."""
+    code = getattr(f, "__code__", None)
+    stack = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in stack if code is not None and frame.filename == code.co_filename]
+    if not frames:
+        return ""
+    text = f" ({frames[-1].line})" if frames[-1].line else ""
+    return f" beyond line {frames[-1].lineno}{text}"
