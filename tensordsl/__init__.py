@@ -129,7 +129,7 @@ from tensordsl.parsing.parse import parse
 from tensordsl.printing import dot as _dot  # noqa: F401 - gives expressions their to_dot
 from tensordsl.printing.forms import explain
 from tensordsl.program.plan import plan
-from tensordsl.simplify import simplify
+from tensordsl.rewrites import simplify
 from tensordsl.tracing import trace_function
 
 __version__ = "0.1.0"

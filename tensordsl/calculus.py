@@ -19,7 +19,7 @@ from tensordsl.functions.elementwise import half
 from tensordsl.functions.multilinear import transpose
 from tensordsl.functions.operators import add, subtract
 from tensordsl.labels import singles
-from tensordsl.simplify.rewriting import simplified
+from tensordsl.rewrites.rewriting import simplified
 
 LINEAR = frozenset({"symmetric", "diagonal", "lower", "upper"})  # properties that a differential has as well
 CONVENTIONS = ("unconstrained", "symmetric", "vech")

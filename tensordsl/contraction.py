@@ -591,14 +591,25 @@ def _normal(node: Sum) -> tuple[int, bool, Expr]:
     return (-1, turns, scale(-1, node)) if negative else (1, turns, node)
 
 
-def _leading(body: Expr) -> tuple[bool, tuple[int, str, str]]:
-    return number_of(body) is None, body.order
+def _leading(body: Expr) -> tuple[bool, int, list[list[int]], tuple[int, str, str]]:
+    """A number first, then what has few factors, however their axes stand; of two names the later: x - mu, Y - X B."""
+    names = sorted([-ord(letter) for letter in factor.title] for factor, _ in as_operands(body)[1])
+    return number_of(body) is None, len(names), names, body.order
 
 
-def _plainness(node: Sum) -> tuple[int, tuple[int, str, str]]:
-    """How many terms are transposes of a factor, which the other order has as they are; then any order will do."""
+def _plainness(node: Sum) -> tuple[object, ...]:
+    """What the order of the axes is chosen by: how many terms are transposes of a factor, then the labels.
+
+    Matrices that may be known to be symmetric count the same either way, so that this does not undo what is known.
+    """
     single = [term for term in node.terms if isinstance(term, Contraction) and len(term.factors) == 1]
-    return sum(term.slots[0] == term.output[::-1] for term in single), node.order
+    turned = sum(term.slots[0] == term.output[::-1] for term in single)
+    labels = []
+    for term in node.terms:
+        _, operands, output, _ = as_operands(term)
+        slots = [(f.digest, tuple(sorted(s)) if f.ndim == 2 and f.shape[0] == f.shape[1] else s) for f, s in operands]
+        labels.append((output, sorted(slots)))
+    return turned, sorted(labels)
 
 
 def reciprocal(value: Number) -> Number:

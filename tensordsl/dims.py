@@ -187,9 +187,14 @@ def dims(names: str) -> tuple[Dim, ...]:
 
 def triangle(size: AnySize) -> AnySize:
     """The number of entries on the diagonal of a square matrix and below it, n (n + 1)/2."""
-    if isinstance(size, int):
-        return size * (size + 1) // 2
-    return _collect([(monomial, Fraction(c, 2)) for monomial, c in _terms(size * (size + 1))])
+    return over(size * (size + 1), 2)
+
+
+def over(size: AnySize, divisor: int) -> AnySize:
+    """A size over a number that divides it whatever its dimensions are; `ShapeError` where a number is not divided."""
+    if isinstance(size, int) and size % divisor:
+        raise ShapeError(f"The size {size}/{divisor} is no whole number.")
+    return _collect([(monomial, Fraction(c) / divisor) for monomial, c in _terms(size)])
 
 
 def _terms(size: AnySize) -> tuple[tuple[Monomial, Rational], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from tensordsl.contraction import add_terms, contract, number_of, reoriented
+from tensordsl.contraction import add_terms, contract, is_structured, number_of, reoriented
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Sum, Symbol
 
 KNOWN = 1 << 14  # answers that are remembered
@@ -86,14 +86,14 @@ def is_positive(node: Expr) -> bool:
     if isinstance(node, Primitive):
         return node.record.name == "det" and has(node.children[0], "positive_definite")
     if isinstance(node, Contraction):
-        return (
-            not isinstance(node.coefficient, complex) and node.coefficient > 0 and all(map(is_positive, node.factors))
-        )
+        real = not isinstance(node.coefficient, complex) and node.coefficient > 0
+        return real and not is_structured(node) and all(map(is_positive, node.factors))
     if isinstance(node, Sum):
         return any(map(is_positive, node.terms)) and all(is_positive(t) or is_not_negative(t) for t in node.terms)
     return False
 
 
+@lru_cache(maxsize=KNOWN)
 def is_not_negative(node: Expr) -> bool:
     """Whether no entry is below zero: squares, sums of them, absolute values, norms."""
     if is_positive(node):

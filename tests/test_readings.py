@@ -16,7 +16,7 @@ import tensordsl as td
 from tensordsl.printing.forms import sliced
 from tensordsl.printing.index import name_axes, name_sizes
 from tensordsl.printing.names import index_names
-from tensordsl.simplify.factors import distributed
+from tensordsl.rewrites.factors import distributed
 
 MOST = 400  # entries of a derivative that the slow readings are tried on
 quick = settings(max_examples=80, suppress_health_check=list(HealthCheck))

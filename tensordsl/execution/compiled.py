@@ -18,7 +18,7 @@ from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, 
 from tensordsl.functions.convert import as_expr
 from tensordsl.graph import rebuild, topological
 from tensordsl.program.build import build, dimensions
-from tensordsl.simplify.rewriting import with_children
+from tensordsl.rewrites.rewriting import with_children
 
 PLANS = 128  # kept by one function, one for each combination of shapes and dtypes
 OUTPUTS = ("dense", "sparse", "operator")

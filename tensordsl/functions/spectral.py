@@ -7,15 +7,15 @@ varied independently and the answer is that of any function of A that is defined
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tensordsl.contraction import as_operands, contract
-from tensordsl.dims import AnySize, Shape
+from tensordsl.dims import AnySize, Shape, is_at_most
 from tensordsl.expr import Expr, Primitive
 from tensordsl.functions import routines
-from tensordsl.functions.arranging import concatenate, swapaxes
+from tensordsl.functions.arranging import concatenate
 from tensordsl.functions.choices import equal
 from tensordsl.functions.convert import as_expr, identity, mismatch
 from tensordsl.functions.elementwise import divide, half
@@ -27,12 +27,14 @@ from tensordsl.labels import flat, singles
 
 
 def turned(node: Expr) -> Expr:
-    """Each matrix of a stack transposed."""
-    return swapaxes(node, -1, -2)
+    """Each matrix of a stack transposed, also of one that is declared symmetric: rules vary all its entries."""
+    labels = list(range(node.ndim))
+    output = (*labels[:-2], labels[-1], labels[-2])
+    return contract(1, [(node, singles(labels))], singles(output), dict(enumerate(node.shape)))
 
 
 def symmetric_part(node: Expr) -> Expr:
-    """(A + Aᵀ)/2, which is A itself where A is known to be symmetric."""
+    """(A + Aᵀ)/2."""
     return half(add(node, turned(node)))
 
 
@@ -153,20 +155,55 @@ def _sylvester_pull(node: Expr, place: int, adjoint: Expr) -> Expr:
     return (lambda: -matmul(found, turned(node)), lambda: -matmul(turned(node), found), lambda: found)[place]()
 
 
+class _Polar(NamedTuple):
+    """What the rule of Q = U Vᵀ, A = U S Vᵀ, is made of; where A may be wide, V has not full rank."""
+
+    shifted: Expr  # V S Vᵀ, and the identity where that is zero
+    inside: Expr | None  # V Vᵀ, the identity unless A may be wide
+    right: Expr  # V S⁻¹ Vᵀ
+    left: Expr | None  # U S⁻¹ Uᵀ, needed where A may be wide
+
+
+def _polar_parts(q: Expr) -> _Polar:
+    a = q.children[0]
+    h = matmul(turned(q), a)
+    rows, columns = a.shape[-2:]
+    if is_at_most(columns, rows):
+        return _Polar(h, None, inv(h), None)
+    inside, inverse = matmul(turned(q), q), pinv(a)
+    shifted = add(h, subtract(identity(columns), inside))
+    return _Polar(shifted, inside, matmul(inverse, q), matmul(q, inverse))
+
+
 def _polar_push(node: Expr, place: int, tangent: Expr) -> Expr:
-    """For A = Q H, H = Qᵀ A: dQ = Q X + (I − Q Qᵀ) dA H⁻¹, with H X + X H = Qᵀ dA − dAᵀ Q."""
-    h = matmul(turned(node), node.children[0])
+    """dQ = Q X + (I − Q Qᵀ) dA V S⁻¹ Vᵀ + U S⁻¹ Uᵀ dA (I − Qᵀ Q), with H X + X H = Qᵀ dA − dAᵀ Q, H = V S Vᵀ.
+
+    The last term is zero unless A is wide; X is then sought among the matrices V Z Vᵀ.
+    """
+    parts = _polar_parts(node)
     inner = matmul(turned(node), tangent)
-    x = _sylvester(h, h, subtract(inner, turned(inner)))
-    rest = matmul(subtract(tangent, matmul(node, inner)), inv(h))
-    return add(matmul(node, x), rest)
+    skew = subtract(inner, turned(inner))
+    if parts.inside is not None:
+        skew = matmul(matmul(parts.inside, skew), parts.inside)
+    moved = matmul(node, _sylvester(parts.shifted, parts.shifted, skew))
+    moved = add(moved, matmul(subtract(tangent, matmul(node, inner)), parts.right))
+    if parts.left is None or parts.inside is None:
+        return moved
+    beside = matmul(parts.left, tangent)
+    return add(moved, subtract(beside, matmul(beside, parts.inside)))
 
 
 def _polar_pull(node: Expr, place: int, adjoint: Expr) -> Expr:
-    h = matmul(turned(node), node.children[0])
-    y = _sylvester(h, h, matmul(turned(node), adjoint))
-    rest = matmul(adjoint, inv(h))
-    return add(matmul(node, subtract(y, turned(y))), subtract(rest, matmul(node, matmul(turned(node), rest))))
+    parts = _polar_parts(node)
+    y = _sylvester(parts.shifted, parts.shifted, matmul(turned(node), adjoint))
+    if parts.inside is not None:
+        y = matmul(matmul(parts.inside, y), parts.inside)
+    rest = matmul(adjoint, parts.right)
+    found = add(matmul(node, subtract(y, turned(y))), subtract(rest, matmul(node, matmul(turned(node), rest))))
+    if parts.left is None or parts.inside is None:
+        return found
+    beside = matmul(turned(parts.left), adjoint)
+    return add(found, subtract(beside, matmul(beside, parts.inside)))
 
 
 def cube(factor: int) -> Callable[..., Any]:
@@ -264,12 +301,13 @@ polar_record = PrimitiveRecord(
     1,
     "polar({0})",
     _same,
-    "dQ = Q X + (I − Q Qᵀ) dA H⁻¹, H X + X H = Qᵀ dA − dAᵀ Q for A = Q H, Higham, Functions of Matrices, chapter 8",
+    "dQ = Q X + (I − Q Qᵀ) dA H⁺ + (H′)⁺ dA (I − Qᵀ Q), H X + X H = Qᵀ dA − dAᵀ Q for A = Q H = H′ Q, from Higham, "
+    "Functions of Matrices, chapter 8",
     r"\operatorname{polar}",
     push=_polar_push,
     pull=_polar_pull,
     flops=cube(20),
-    domain="matrices of full column rank",
+    domain="matrices of full rank",
     routines=(routines.polar,),
 )
 for _record in (
@@ -406,10 +444,10 @@ def solve_sylvester(a: object, b: object, c: object) -> Expr:
 
 
 def polar(a: object) -> Expr:
-    """The factor Q of A = Q H with orthonormal columns, H positive semidefinite: U V of the singular values U S V.
+    """The factor Q of A = Q H with orthonormal columns (or rows), H positive semidefinite: U V of A = U S V.
 
-    Derivative: dQ = Q X + (I - Q Qᵀ) dA H⁻¹, H X + X H = Qᵀ dA - dAᵀ Q (Higham, Functions of Matrices, chapter 8).
-    Raises `ShapeError` for what has not two axes, or has more columns than rows.
+    Derivative, for a tall A: dQ = Q X + (I - Q Qᵀ) dA H⁻¹, H X + X H = Qᵀ dA - dAᵀ Q (Higham, Functions of Matrices,
+    chapter 8), for full rank. Raises `ShapeError` for what has not two axes.
 
     >>> import tensordsl as td
     >>> td.linalg.polar(td.matrix("A", 2, 2)).evaluate(A=[[2.0, 0.0], [0.0, -3.0]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from tensordsl.dims import AnySize, Dim, Size
+from tensordsl.dims import AnySize, Dim, Size, over
 from tensordsl.errors import ParseError
 from tensordsl.expr import Expr
 from tensordsl.functions.convert import constant
@@ -47,6 +47,8 @@ class Literals:
                 for factor in factors:
                     result = result * self.size_of(factor)
                 return result
+            case t.Product("/", (above, t.Number(int() as below))) if below > 0:
+                return over(self.size_of(above), below)
             case t.Power(base, t.Number(int() as exponent)) if 0 <= exponent <= 16:
                 return self.size_of(base) ** exponent
         raise ParseError("A size is made of whole numbers and dimensions, with + - * and **.")

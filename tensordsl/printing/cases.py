@@ -18,7 +18,7 @@ from tensordsl.notation import tree as t
 from tensordsl.notation.render import render
 from tensordsl.printing.index import IndexPrinter, name_axes, name_sizes
 from tensordsl.printing.names import index_names
-from tensordsl.simplify.factors import distributed
+from tensordsl.rewrites.factors import distributed
 
 Partition = tuple[int, ...]  # for each index, the first index that it equals
 LIMIT = 400  # cases; more are not a text that anybody reads

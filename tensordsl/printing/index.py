@@ -25,20 +25,21 @@ from tensordsl.printing.names import (
     signed,
     size_tree,
     softmax_argument,
+    taken_names,
     with_number,
 )
-from tensordsl.simplify.factors import common_factors, distributed, sharing
+from tensordsl.rewrites.factors import common_factors, distributed, sharing
 
 Names = tuple[str, ...]  # the index names of one axis: one, several for a group, none for an axis of size one
 Scope = frozenset[str]  # the index names in use around a term
 Factor = tuple[int, t.Tree, bool]  # its place in the product, its tree, whether it stands below the line
 
 
-def index_tree(node: Expr) -> t.Tree:
-    """The tree of the index form; no arrow for a scalar."""
+def index_tree(node: Expr, taken: frozenset[str] = frozenset()) -> t.Tree:
+    """The tree of the index form; no arrow for a scalar. Names that are `taken` in the text around it stay free."""
     node = distributed(node)
-    axes = name_axes(node, index_names(node))
-    printer = IndexPrinter(node, axes)
+    axes = name_axes(node, index_names(node, taken))
+    printer = IndexPrinter(node, axes, taken)
     body = printer.body(node, axes, frozenset(name for names in axes for name in names))
     return body if node.ndim == 0 else t.Arrow(body, arrow_axes(body, axes, printer.sizes))
 
@@ -122,14 +123,17 @@ def used_indices(tree: t.Tree) -> set[str]:
 class IndexPrinter:
     """Prints the parts of `root`, whose axes have the names `axes`."""
 
-    def __init__(self, root: Expr, axes: Sequence[Names]) -> None:
+    def __init__(self, root: Expr, axes: Sequence[Names], taken: frozenset[str] = frozenset()) -> None:
         self.root = root
+        self.taken = taken | taken_names(root)
         self.sizes = name_sizes(root, axes)
         self.known = {dim.name for dim in root.dims}
 
     def dummy(self, size: AnySize, scope: Scope) -> tuple[str, Scope]:
         name = next(
-            name for name in index_names(self.root) if name not in scope and self.sizes.get(name, size) == size
+            name
+            for name in index_names(self.root, self.taken)
+            if name not in scope and self.sizes.get(name, size) == size
         )  # an index has one size in a text
         self.sizes[name] = size
         return name, scope | {name}
@@ -290,37 +294,43 @@ class IndexPrinter:
         scope: Scope,
     ) -> t.Tree:
         """`x[1:][i]`, `A[i,0]`: a factor whose axis is sliced before it is indexed."""
+        whole = t.Slice(None, None, None)
+        found = [sliced.get(group[0]) if len(group) == 1 else None for group in slots]
+        rows = dict.fromkeys(cut[1] for cut in found if cut is not None and cut[0].positions is not None)
         keys: list[t.Tree] = []
         indices: list[t.Tree] = []
-        for group in slots:
-            if len(group) == 1 and group[0] in sliced:
-                select, row = sliced[group[0]]
-                if row is None:
-                    keys.append(size_tree(select.start))
-                    continue
-                keys.append(slice_tree(select))
-                indices.append(key(named[row]))
-            else:
-                keys.append(t.Slice(None, None, None))
-                indices.append(key(tuple(name for label in group for name in named[label])))
-        base = argument(node)
-        if not any(isinstance(k, t.Slice | t.Items) and k != t.Slice(None, None, None) for k in keys):
+        lists: list[list[t.Tree]] = [[] for _ in rows]  # side by side they would be read pair by pair
+        for group, cut in zip(slots, found, strict=True):
+            if cut is not None and cut[1] is None:
+                keys.append(size_tree(cut[0].start))
+                continue
+            several = cut is not None and cut[1] in rows and len(rows) > 1
+            keys.append(whole if cut is None or several else slice_tree(cut[0]))
+            for row, taken in zip(rows, lists, strict=True):
+                taken.append(slice_tree(cut[0]) if cut is not None and several and cut[1] == row else whole)
+            labels = group if cut is None or cut[1] is None else (cut[1],)
+            indices.append(key(tuple(name for label in labels for name in named[label])))
+        base = self.argument(node)
+        if len(rows) <= 1 and not any(isinstance(k, t.Slice | t.Items) and k != whole for k in keys):
             places = iter(indices)
             return t.Subscript(base, tuple(next(places) if isinstance(k, t.Slice) else k for k in keys))
-        cut = t.Subscript(base, tuple(keys))
-        return t.Subscript(cut, tuple(indices)) if indices else cut
+        result: t.Tree = base if all(k == whole for k in keys) else t.Subscript(base, tuple(keys))
+        for taken in lists if len(rows) > 1 else []:
+            result = t.Subscript(result, tuple(taken))
+        return t.Subscript(result, tuple(indices)) if indices else result
 
     def factor(self, node: Expr, axes: Sequence[Names], scope: Scope) -> t.Tree:
         keys = tuple(key(names) for names in axes)
         if isinstance(node, Symbol | Constant):
-            return t.Subscript(argument(node), keys) if keys else argument(node)
+            whole = self.argument(node)
+            return t.Subscript(whole, keys) if keys else whole
         if isinstance(node, Elementwise):
             x = softmax_argument(node)
             if x is not None:
-                return t.Subscript(t.Call("softmax", (argument(x),)), keys)
+                return t.Subscript(t.Call("softmax", (self.argument(x),)), keys)
             return self.elementwise(node, axes, scope)
         if isinstance(node, Primitive):
-            call = primitive_call(node, map(argument, node.children))
+            call = primitive_call(node, map(self.argument, node.children))
             return t.Subscript(call, keys) if keys else call
         if isinstance(node, Select):
             return self.opaque(node, axes)
@@ -332,7 +342,15 @@ class IndexPrinter:
 
     def opaque(self, node: Expr, axes: Sequence[Names]) -> t.Tree:
         """A value whose axes are split in another way than here: its own tensor, indexed as a whole."""
-        return t.Subscript(argument(node), tuple(key(names) for names in axes))
+        return t.Subscript(self.argument(node), tuple(key(names) for names in axes))
+
+    def argument(self, node: Expr) -> t.Tree:
+        """A whole tensor as the argument of a function."""
+        if isinstance(node, Symbol):
+            return t.Name(node.name)
+        if isinstance(node, Constant):
+            return constant_tree(node)
+        return index_tree(node, self.taken)
 
     def product(self, number: Number, factors: Sequence[Factor]) -> t.Tree:
         """Number, symbols, functions, sums, δ; equal factors as powers, reciprocals below the line."""
@@ -404,8 +422,8 @@ def position_tree(select: Select, row: str | None) -> t.Tree:
     whole = start[0][1]
     if isinstance(whole, t.Sum):
         start = list(whole.terms)
-    if row is None:
-        return whole
+    if row is None:  # k + 0 is the position k, where δ[i,k] would name an index
+        return t.Sum(((1, whole), (1, t.Number(0)))) if isinstance(whole, t.Name) else whole
     size = abs(select.step)
     moving: t.Tree = t.Name(row) if size == 1 else t.Product("*", (t.Number(size), t.Name(row)))
     if select.step < 0:
@@ -444,12 +462,3 @@ def key(names: Names) -> t.Tree:
 
 def delta(a: str, b: str) -> t.Tree:
     return t.Subscript(t.Name("δ"), (t.Name(a), t.Name(b)))
-
-
-def argument(node: Expr) -> t.Tree:
-    """A whole tensor as the argument of a function."""
-    if isinstance(node, Symbol):
-        return t.Name(node.name)
-    if isinstance(node, Constant):
-        return constant_tree(node)
-    return index_tree(node)

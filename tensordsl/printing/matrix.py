@@ -45,7 +45,7 @@ from tensordsl.printing.pieces import (
     transposes,
 )
 from tensordsl.program.kernels import LETTERS
-from tensordsl.simplify.factors import Factored, arranged, common_factors, distributed, sharing
+from tensordsl.rewrites.factors import Factored, arranged, common_factors, distributed, sharing
 
 
 class Irreducible(Exception):

@@ -17,11 +17,16 @@ LETTERS = "ijklmnpqrstuvwabcdefgh"
 SHOWN = 64  # entries of a constant that are written out
 
 
-def index_names(node: Expr) -> Iterator[str]:
-    """i, j, k, ..., then i1, j1, ...; no names of sizes where there are positions, as in δ[i,k - 1 - j]."""
+def taken_names(node: Expr) -> frozenset[str]:
+    """The names of sizes where there are positions, as in δ[i,k - 1 - j]: no index can have them."""
     selections = [part for part in topological([node]) if isinstance(part, Select)]
     taken = {dim.name for dim in node.dims} if selections else set()
-    taken.update(*(part.start.names for part in selections if isinstance(part.start, Size)))
+    return frozenset(taken.union(*(part.start.names for part in selections if isinstance(part.start, Size))))
+
+
+def index_names(node: Expr, taken: frozenset[str] = frozenset()) -> Iterator[str]:
+    """i, j, k, ..., then i1, j1, ..., without those that are taken."""
+    taken = taken | taken_names(node)
     for number in count():
         yield from (name for letter in LETTERS if (name := f"{letter}{number or ''}") not in taken)
 

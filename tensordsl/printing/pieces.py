@@ -34,7 +34,8 @@ def position(select: Select) -> t.Tree:
 def times(a: Piece, b: Piece) -> Piece:
     """The matrix product; with a selection it is a slice."""
     selects, other = (a, b) if a.select is not None else (b, a)
-    if selects.select is not None and selects.select.length is not None and isinstance(other.tree, t.Transpose):
+    one = selects.select is not None and selects.select.length is not None and other.select is None
+    if one and isinstance(other.tree, t.Transpose):
         return transposed(times(transposed(b), transposed(a)))  # a slice of what is transposed, not of the transpose
     everything = t.Slice(None, None, None)
     if a.select is not None and a.select.length is not None and not a.flipped and b.select is None:

@@ -15,7 +15,7 @@ from tensordsl.graph import topological
 from tensordsl.program.emitter import Emitter
 from tensordsl.program.instructions import Instruction, Program, Register, Term
 from tensordsl.program.lowering import Lowering
-from tensordsl.simplify.rewriting import PHASES, simplified
+from tensordsl.rewrites.rewriting import PHASES, simplified
 
 ASSUMED_SIZE = 100  # of a dimension that nothing fixes, for costs and the choice of paths only
 

@@ -17,7 +17,7 @@ from tensordsl.program.assembly import assemble
 from tensordsl.program.emitter import Emitter, Value, literal
 from tensordsl.program.instructions import Register, Term
 from tensordsl.program.kernels import Labelled, align, letters, pair, path, signature
-from tensordsl.simplify.factors import take_out_common_factors
+from tensordsl.rewrites.factors import take_out_common_factors
 
 
 class Lowering:
@@ -167,7 +167,9 @@ class Lowering:
             if constant is not None:
                 names.append(literal(constant))
             else:
-                values.append(self.dense(child))
+                # A function of truth values is one of the numbers 0 and 1, in full precision.
+                whole = is_truth(child) and not node.record.truth and not (node.record.name == "where" and not values)
+                values.append(self.number(child, "np.int64") if whole else self.dense(child))
                 registers.append(values[-1].register)
                 names.append(registers[-1].name)
         ones = frozenset.intersection(*[value.ones for value in values]) if values else frozenset(range(node.ndim))
@@ -229,11 +231,10 @@ class Lowering:
         keep = term.axes
         numbers = {label: evaluate(size, self.out.sizes) for label, size in sizes.items()}
 
-        summed = any(label not in keep for label in sizes)
         truths = all(is_truth(factor) for factor, _ in others)
 
         def number(factor: Expr) -> Value:
-            return self.number(factor, "np.int64" if summed else "np.int16") if truths else self.dense(factor)
+            return self.number(factor, "np.int64") if truths else self.dense(factor)
 
         inverses: list[tuple[Expr, Groups]] = []
         ready: list[tuple[Register, tuple[Label, ...]]] = []

@@ -80,6 +80,7 @@ def with_children(node: Expr, children: tuple[Expr, ...]) -> Expr:
 def rewrite(roots: Sequence[Expr], table: Mapping[Key, tuple[Rule, ...]]) -> list[Expr]:
     """Each root in normal form under the rules of a table; what they share is rewritten once."""
     done: dict[Expr, Expr] = {}
+    going: set[Expr] = set()  # nodes that are being changed, one into the next
     firings = 0
 
     def once(node: Expr) -> Expr | None:
@@ -96,6 +97,7 @@ def rewrite(roots: Sequence[Expr], table: Mapping[Key, tuple[Rule, ...]]) -> lis
         node, changed = waiting.pop()
         if changed is not None:  # what the node was changed into is in normal form by now
             done[node] = done[changed]
+            going.discard(node)
             continue
         if node in done:
             continue
@@ -106,9 +108,10 @@ def rewrite(roots: Sequence[Expr], table: Mapping[Key, tuple[Rule, ...]]) -> lis
             continue
         built = with_children(node, tuple(done[child] for child in node.children))
         found = built if built is not node else once(node)
-        if found is None:
+        if found is None or found in going:  # the canonical form brought back what a rule had changed: it stays
             done[node] = node
             continue
+        going.add(node)
         firings += 1
         if firings > FIRINGS:
             raise RecursionError(f"The rewrites of {type(node).__name__} do not end.")

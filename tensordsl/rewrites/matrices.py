@@ -22,8 +22,8 @@ from tensordsl.functions.record import functions
 from tensordsl.functions.reductions import prod
 from tensordsl.functions.spectral import expm_record
 from tensordsl.labels import Groups, flat
-from tensordsl.simplify.algebra import named
-from tensordsl.simplify.rewriting import remade, rule, unified
+from tensordsl.rewrites.algebra import named
+from tensordsl.rewrites.rewriting import remade, rule, unified
 
 
 class Blocks(NamedTuple):

@@ -1,6 +1,6 @@
 """Rewrites of whole expressions beyond the canonical form: named rules in phases, each saying why it ends."""
 
-from tensordsl.simplify import algebra, matrices, stable
-from tensordsl.simplify.rewriting import PHASES, Rule, rewrite, rules, simplify
+from tensordsl.rewrites import algebra, matrices, stable
+from tensordsl.rewrites.rewriting import PHASES, Rule, rewrite, rules, simplify
 
 __all__ = ["PHASES", "Rule", "algebra", "matrices", "rewrite", "rules", "simplify", "stable"]

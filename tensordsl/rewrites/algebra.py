@@ -19,7 +19,7 @@ from tensordsl.facts import is_positive, oriented
 from tensordsl.functions.analytic import exp, log, sqrt
 from tensordsl.functions.elementwise import power, reciprocal
 from tensordsl.labels import Groups, flat, singles
-from tensordsl.simplify.rewriting import remade, rule
+from tensordsl.rewrites.rewriting import remade, rule
 
 SHORT = 64  # factors or terms up to which a rule looks at all pairs
 
@@ -394,10 +394,10 @@ def _multiplied_out(term: Expr) -> list[Expr]:
 
 
 def _factors_in(node: Expr) -> int:
-    """How many factors a sum of products has, sums inside counted by theirs."""
-    if isinstance(node, Sum):
-        return sum(map(_factors_in, node.terms))
-    return max(1, sum(_factors_in(f) if isinstance(f, Sum) else 1 for f, _ in as_operands(node)[1]))
+    """How many factors a sum of products has, a sum inside counted by its terms."""
+    terms = node.terms if isinstance(node, Sum) else (node,)
+    counts = [[len(f.terms) if isinstance(f, Sum) else 1 for f, _ in as_operands(term)[1]] for term in terms]
+    return sum(max(1, sum(count)) for count in counts)
 
 
 @rule("declared", Contraction, Sum)
@@ -409,4 +409,6 @@ def symmetric_orientation(node: Expr) -> Expr | None:
     if isinstance(node, Sum) and len(node.terms) > SHORT:
         return None
     found = oriented(node)
+    if isinstance(node, Sum) and isinstance(found, Sum) and len(found.terms) == len(node.terms):
+        return None  # the same terms: which of S and its transpose stands for both is for the canonical form to say
     return None if found is node else found

@@ -11,8 +11,8 @@ from tensordsl.functions.multilinear import transpose
 from tensordsl.functions.operators import broadcast_to
 from tensordsl.functions.reductions import logsumexp
 from tensordsl.labels import flat, singles
-from tensordsl.simplify.algebra import based, named
-from tensordsl.simplify.rewriting import remade, rule
+from tensordsl.rewrites.algebra import based, named
+from tensordsl.rewrites.rewriting import remade, rule
 
 
 def one_and_rest(node: Expr) -> Expr | None:
