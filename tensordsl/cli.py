@@ -60,6 +60,8 @@ class Output(StrEnum):
 class Dialect(StrEnum):
     NUMPY = "numpy"
     MATRIX = "matrix"
+    MATLAB = "matlab"
+    LATEX = "latex"
 
 
 Expression = Annotated[
@@ -95,7 +97,7 @@ Sizes = Annotated[
     ),
 ]
 Dialects = Annotated[
-    Dialect, typer.Option("--dialect", help="How EXPR is written: with NumPy's names, or as matrices.")
+    Dialect, typer.Option("--dialect", help="How EXPR is written: with NumPy's names, as matrices, MATLAB or LaTeX.")
 ]
 Ascii = Annotated[bool, typer.Option("--ascii", help="Write formulas in plain ASCII.")]
 
@@ -184,14 +186,14 @@ def understand(
     text: str, wrt: str | None, order: int, shapes: Mapping[str, tuple[AnySize, ...]], dialect: str
 ) -> Problem:
     """The expression that a text means, with shapes as declared or as its use implies."""
-    tree = parse_tree(text)
+    known = {name: declared(name, shape) for name, shape in shapes.items()}
+    tree = parse_tree(text, dialect, known)
     named = {part.name for part in walk(tree) if isinstance(part, t.Name)}
     for name in shapes:
         if name not in named:
             raise UsageError(
                 f"A shape or data is given for {name}, which is not in the expression {text!r}. Check the spelling."
             )
-    known = {name: declared(name, shape) for name, shape in shapes.items()}
     node = parse(text, dialect=dialect, infer=True, **known)
     symbols = {s.name: s for s in node.symbols} | {s.name: s for s in known.values() if isinstance(s, Symbol)}
     assumed = tuple(s for name, s in sorted(symbols.items()) if name not in shapes)

@@ -372,6 +372,10 @@ class Expr:
             )
         return array_functions[ufunc](*inputs)
 
+    def __array_namespace__(self, api_version: str | None = None) -> Any:
+        """The functions of this library under the names of the Array API standard, for code written with `xp.`."""
+        return operations["array_namespace"]()
+
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func not in array_functions:
             raise UnsupportedError(

@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 import inspect
+import math
 import traceback
 from collections.abc import Callable
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 from tensordsl.errors import TensorDSLError, UnsupportedError
+from tensordsl.expr import operation
 from tensordsl.functions.convert import as_expr
+from tensordsl.functions.linalg import linalg
+from tensordsl.functions.record import functions
 from tensordsl.parsing.parse import declared
+
+# The Array API standard's names for functions that NumPy has another word for.
+STANDARD_NAMES = {
+    "acos": "arccos",
+    "asin": "arcsin",
+    "atan": "arctan",
+    "concat": "concatenate",
+    "permute_dims": "transpose",
+    "pow": "power",
+    "eye": "identity",
+}
+
+
+@operation("array_namespace")
+@cache
+def array_namespace() -> SimpleNamespace:
+    """The functions of expressions under the names of NumPy and of the Array API standard."""
+    named = {alias: functions[name] for alias, name in STANDARD_NAMES.items()}
+    constants = {"pi": math.pi, "e": math.e, "inf": math.inf, "nan": math.nan, "newaxis": None}
+    return SimpleNamespace(**functions, **named, **constants, matrix_transpose=lambda x: x.mT, linalg=linalg)
 
 
 def trace_function(f: Callable[..., Any], /, **shapes: Any) -> Any:
@@ -17,7 +43,8 @@ def trace_function(f: Callable[..., Any], /, **shapes: Any) -> Any:
 
     f is called once, with a symbol for each argument named; a shape may be a symbol with its properties. A tuple gives
     a tuple. What depends on the values of the data (`if x > 0`, `float(x)`, a loop over x) has no expression: use
-    `np.where`, `np.sum`. Raises `UnsupportedError` that says which call is not supported, in which line, and why.
+    `np.where`, `np.sum`. Code for the Array API standard (`xp = x.__array_namespace__()`) is traced as well. Raises
+    `UnsupportedError` that says which call is not supported, in which line, and why.
 
     >>> import numpy as np, tensordsl as td
     >>> def energy(x, A):
