@@ -102,7 +102,8 @@ def without_axes(node: Expr, axes: list[int]) -> Expr:
             tuple(size for place, size in enumerate(node.shape) if place not in axes),
         )
     coefficient, operands, output, sizes = as_operands(node)
-    gone = {output[place][0] for place in axes}
+    bound = {label for _, slots in operands for label in flat(slots)}  # by a factor, along an axis of size 1
+    gone = {label for place in axes for label in output[place]} - bound
     return contract(
         coefficient,
         operands,
@@ -161,9 +162,9 @@ def contract(
 
 
 def narrowed(node: Expr, slots: Groups) -> Operand:
-    """An operand without the axes along which a sum is the same all over: they are ones, which labels say better."""
-    if isinstance(node, Sum):
-        repeated = [axis for axis in range(node.ndim) if node.shape[axis] != 1 and is_repeated(node, axis)]
+    """An operand without the axes along which a sum is the same all over: labels say that better, and a size of 1."""
+    if isinstance(node, Sum) and is_flat(node):
+        repeated = [axis for axis in range(node.ndim) if node.shape[axis] == 1 or is_repeated(node, axis)]
         if repeated:
             kept = tuple(group for axis, group in enumerate(slots) if axis not in repeated)
             return Operand(without_axes(node, repeated), kept)

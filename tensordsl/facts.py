@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from tensordsl.contraction import add_terms, contract, is_structured, number_of, reoriented
+from tensordsl.contraction import add_terms, contract, is_flat, is_structured, number_of, reoriented
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Sum, Symbol
+from tensordsl.labels import Groups, singles
 
 KNOWN = 1 << 14  # answers that are remembered
 
@@ -67,7 +68,33 @@ def oriented(node: Expr) -> Expr:
     if not isinstance(node, Contraction):
         return node
     symmetric = frozenset(factor for factor in node.factors if is_symmetric(factor))
-    return reoriented(node, symmetric) if symmetric else node
+    found = reoriented(node, symmetric) if symmetric else node
+    for place, factor in enumerate(node.factors):
+        for axes in interchangeable(factor):
+            slots = [swapped(s, axes) if p == place else s for p, s in enumerate(node.slots)]
+            operands = list(zip(node.factors, slots, strict=True))
+            other = contract(node.coefficient, operands, node.output, dict(enumerate(node.sizes)))
+            found = min(found, other, key=lambda either: either.order)
+    return found
+
+
+def swapped(groups: Groups, axes: tuple[int, int]) -> Groups:
+    """The labels of axes with two of the axes exchanged."""
+    order = list(range(len(groups)))
+    order[axes[0]], order[axes[1]] = axes[::-1]
+    return tuple(groups[place] for place in order)
+
+
+@lru_cache(maxsize=KNOWN)
+def interchangeable(node: Expr) -> tuple[tuple[int, int], ...]:
+    """The pairs of axes of a sum of three axes or more that may be exchanged, as in T[i,j,k] + T[i,k,j]."""
+    if not isinstance(node, Sum) or not 3 <= node.ndim <= 4 or not is_flat(node):
+        return ()
+    labels = singles(range(node.ndim))
+    sizes = dict(enumerate(node.shape))
+    pairs = [(a, b) for a in range(node.ndim) for b in range(a) if node.shape[a] == node.shape[b]]
+    exchanged = [(pair, contract(1, [(node, labels)], swapped(labels, pair), sizes)) for pair in pairs]
+    return tuple(pair for pair, other in exchanged if oriented(other) is node)
 
 
 @lru_cache(maxsize=KNOWN)

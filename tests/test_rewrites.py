@@ -93,7 +93,11 @@ EXAMPLES: dict[str, list[tuple[Expr, Expr]]] = {
     ],
     "power_of_product": [
         ((2 * x * y) ** -2, x**-2 * y**-2 / 4),
-        ((4 * p) ** 2.5, 32.0 * p**2.5),
+        ((4 * p) ** 2.5, 32 * p ** Fraction(5, 2)),
+        (td.sqrt(p**2), p),
+        (td.sqrt(p**4), p**2),
+        (td.sqrt(p**2 * q**2), p * q),
+        (td.sqrt(4 * p * q), 2 * td.sqrt(p) * td.sqrt(q)),
         ((-x) ** -3, -(x**-3)),
         ((x * y) ** 5, x**5 * y**5),
     ],
@@ -101,14 +105,39 @@ EXAMPLES: dict[str, list[tuple[Expr, Expr]]] = {
         (td.sqrt(p) ** -3, p ** Fraction(-3, 2)),
         ((x**5) ** 6, x**30),
         ((p**0.25) ** 2.5, p ** Fraction(5, 8)),
-        ((p**-2) ** 0.5, p**-1),
+        ((p**-2) ** 0.3, p**-0.6),
         (td.sqrt(x) ** 6, x**3),
     ],
     "power_of_exponential": [
         (td.exp(x) ** -2, td.exp(-2 * x)),
         (td.sqrt(td.exp(x)), td.exp(x / 2)),
         (1 / td.sqrt(td.exp(x)), td.exp(-x / 2)),
-        (td.exp(x) ** 0.5, td.exp(0.5 * x)),
+        (td.exp(x) ** 0.5, td.exp(x / 2)),
+        (td.exp(x) ** 0.3, td.exp(0.3 * x)),
+    ],
+    "factor_times_itself": [
+        (td.linalg.cholesky(X) @ td.linalg.cholesky(X).T, (X + X.T) / 2),
+        (x @ td.linalg.cholesky(X) @ td.linalg.cholesky(X).T @ x * a, a * x @ ((X + X.T) / 2) @ x),
+        (sqrtm(X) @ sqrtm(X), X),
+        (td.trace(sqrtm(X) @ sqrtm(X) @ Y), td.trace(X @ Y)),
+    ],
+    "matrix_around_pseudoinverse": [
+        (V @ td.linalg.pinv(V) @ V, V),
+        (td.linalg.pinv(V) @ V @ td.linalg.pinv(V), td.linalg.pinv(V)),
+        (U @ V @ td.linalg.pinv(V) @ V @ td.ones(m), U @ V @ td.ones(m)),
+    ],
+    "squares_of_sine_and_cosine": [
+        (td.sin(x) ** 2 + td.cos(x) ** 2, one),
+        (y - 2 * a * td.sin(x) ** 2 - 2 * a * td.cos(x) ** 2, y - 2 * a * one),
+    ],
+    "maximum_with_zero": [
+        (td.maximum(x, 0), td.relu(x)),
+        (td.maximum(0, 1 - V), td.relu(1 - V)),
+    ],
+    "exact_exponent": [
+        (p**0.5, td.sqrt(p)),
+        (p**-0.5, 1 / td.sqrt(p)),
+        (p**0.75, p ** Fraction(3, 4)),
     ],
     "product_of_exponentials": [
         (td.exp(x) * td.exp(y), td.exp(x + y)),
@@ -139,10 +168,8 @@ EXAMPLES: dict[str, list[tuple[Expr, Expr]]] = {
         (td.abs(det(P)), det(P)),
         (td.abs(td.sum(p)), td.sum(p)),
     ],
-    "root_of_square": [
-        (td.sqrt(p**2), p),
-        (td.sqrt(p**4), p**2),
-        (td.sqrt(p**2 * q**2), p * q),
+    "root_of_power": [
+        (td.sqrt(p**5), p ** Fraction(5, 2)),
         (td.sqrt(p**-2), p**-1),
         (td.sqrt(p**6), p**3),
     ],
@@ -222,6 +249,7 @@ EXAMPLES: dict[str, list[tuple[Expr, Expr]]] = {
         (td.logdet(Q), td.zeros()),
     ],
     "log_of_determinant": [
+        (td.log(td.abs(det(X))), td.logdet(X)),
         (td.log(det(X)), td.logdet(X)),
         (td.log(det(P)), td.logdet(P)),
     ],
@@ -258,9 +286,10 @@ EXAMPLES: dict[str, list[tuple[Expr, Expr]]] = {
     "log_of_one_more_exponential": [
         (td.log1p(td.exp(x)), td.softplus(x)),
         (td.log(1 + td.exp(x)), td.softplus(x)),
-        (td.log1p(-td.sigmoid(x)), -td.softplus(x)),
     ],
     "log_of_sigmoid": [
+        (td.log1p(-td.sigmoid(x)), -td.softplus(x)),
+        (td.log(1 - td.sigmoid(x)), -td.softplus(x)),
         (td.log(td.sigmoid(x)), -td.softplus(-x)),
         (a * td.log(td.sigmoid(-x)), -a * td.softplus(x)),
     ],
@@ -369,15 +398,15 @@ UNCHANGED: dict[str, Expr] = {
     "log of a sum of positive numbers": td.log(p + q),
     "log of a product that is summed": td.log(p @ q),
     "root of a square": td.sqrt(x**2),
-    "root of an odd power": td.sqrt(p**3),
+    "root of an odd power": td.sqrt(x**3),
     "root of a square and another": td.sqrt(p**2 * x**2),
     "root of a squared power": td.sqrt(x**-2),
     "root of a sum of squares": td.sqrt(p @ p),
-    "power of a power": (x**6) ** 0.5,
+    "power of a power": (x**6) ** 0.3,
     "third root of a third power": (x**5) ** (1 / 5),
-    "power of a product": (x * y) ** 0.5,
-    "power of a product with one positive factor": (x * p) ** 0.5,
-    "power of a negative multiple": (-2 * p) ** 0.5,
+    "power of a product": (x * y) ** 0.3,
+    "power of a product with one positive factor": (x * p) ** 0.3,
+    "power of a negative multiple": (-2 * p) ** 0.3,
     "power of a product that is summed": (p @ q) ** -2,
     "power of a symbolic exponent": (p * q) ** y,
     "abs": td.abs(x),
@@ -417,6 +446,9 @@ UNCHANGED: dict[str, Expr] = {
     "inverse of triangular": inv(L),
     "exponentials on other axes": td.outer(td.exp(x), td.exp(y)),
     "powers on other axes": td.outer(x, 1 / x),
+    "a Cholesky factor and itself": td.linalg.cholesky(X) @ td.linalg.cholesky(X),
+    "a root and its transpose": sqrtm(X) @ sqrtm(X).T,
+    "squares of other angles": td.sin(x) ** 2 + td.cos(y) ** 2,
     "two norms": norm(x) * norm(y),
     "a norm once": norm(x) * a,
     "truths of other data": (x > y) * (y > x),
@@ -575,15 +607,14 @@ def drawn(seed: int) -> Expr:
 
 
 def test_confluence_where_rules_meet() -> None:
-    """Rules against each other. The clashes that are known stand below, and are passed over here by what they need."""
+    """Rules against each other."""
     clashes = []
     for seed in range(600):
         e = drawn(seed)
         text = str(e)
-        known = any(s.properties & {"symmetric"} for s in e.symbols) or "adjugate" in text
         results = {rewrite([e], table)[0] for table in TABLES["algebra", "declared"]}
         results |= {rewrite([found], TABLES["algebra", "declared"][0])[0] for found in results}
-        if len(results) > 1 and not known:
+        if len(results) > 1:
             clashes.append((text, *map(str, results)))
     assert clashes == []
 
@@ -603,30 +634,29 @@ def test_values_where_rules_meet() -> None:
     assert compared > 150
 
 
-CLASHES = {
-    # symmetric_orientation turns the factor first, and then matrix_times_inverse does not know it: it looks for
-    # S[i,k] inv(S)[k,j] and not for S[i,k] inv(S)[j,k].
+MEETINGS = {
     "symmetric times inverse": (inv(S) @ S, I),
     "positive definite times inverse": (P @ inv(P), I),
     "the trace of that": (td.trace(S @ inv(S)), size),
     "and a vector": (inv(S) @ S @ x, x),
-    # entries_of_diagonal leaves a bare D as it is and splits D[j,i], which symmetric_orientation makes a bare D.
     "a transposed diagonal in a sum": ((D - X).T, D - X.T),
-    # adjugate_over_determinant takes the 1/det(X) that powers_of_one_base would have cancelled against det(X).
     "adjugate, determinant, its reciprocal": (adjugate(X) * det(X) / det(X), adjugate(X)),
+    "a Cholesky factor and its transpose": (td.linalg.cholesky(P) @ td.linalg.cholesky(P).T, P),
+    "a column of differences": (
+        (x[:, None] - X @ y[:, None]).T @ (x[:, None] - X @ y[:, None]),
+        ((x - X @ y) @ (x - X @ y))[None, None],
+    ),
 }
 
 
-@pytest.mark.parametrize("name", CLASHES)
-@pytest.mark.xfail(strict=True, reason="two rules clash: see the comment beside the example")
-def test_confluence_of_rules_that_clash(name: str) -> None:
-    before, after = CLASHES[name]
+@pytest.mark.parametrize("name", MEETINGS)
+def test_confluence_of_two_rules(name: str) -> None:
+    before, after = MEETINGS[name]
     check_one_normal_form(before)
     assert simplify(before) is simplify(after)
 
 
 @pytest.mark.parametrize("exponent", [np.inf, -np.inf, np.nan])
-@pytest.mark.xfail(strict=True, raises=(OverflowError, ValueError), reason="Fraction(inf) in algebra.based")
 def test_an_exponent_that_is_not_finite(exponent: float) -> None:
     simplify(x**exponent * y)
 
@@ -717,7 +747,6 @@ def test_stable_forms_of_derivatives() -> None:
         np.testing.assert_allclose(found, [0.0, -1.0], atol=1e-300)
 
 
-@pytest.mark.xfail(strict=True, reason="exp(x) exp(x) / sum(exp(x))**2 is no pattern of the stable phase: inf/inf")
 def test_the_stable_form_of_a_second_derivative() -> None:
     s = np.exp([-tail, -1 - tail])
     for f in (td.logsumexp(x), td.log(td.sum(td.exp(x)))):
@@ -729,7 +758,6 @@ def test_the_stable_form_of_a_second_derivative() -> None:
         np.testing.assert_allclose(found, np.diag([0, 0.25, 0]))
 
 
-@pytest.mark.xfail(strict=True, reason="power_of_product makes diagonal(1/D) of 1/diagonal(D): k*k divisions, 1/0")
 def test_the_reciprocal_of_a_diagonal_is_of_the_diagonal_alone() -> None:
     data = {"D": np.diag([1.0, 2.0, 4.0]), "X": np.diag([1.0, 2.0, 4.0]), "x": np.ones(3)}
     for e in (inv(D) @ x, 1 / td.diagonal(X), td.diagonal(td.grad(td.sum(td.log(td.diagonal(X))), X))):
@@ -738,12 +766,10 @@ def test_the_reciprocal_of_a_diagonal_is_of_the_diagonal_alone() -> None:
         assert td.plan(e, k=100).flops < 1000
 
 
-@pytest.mark.xfail(strict=True, reason="an exponent 0.5 and one of 1/2 are two objects, and a root is a third")
 def test_a_power_has_one_exponent() -> None:
     assert simplify(p**0.75) is simplify(p**0.25 * p**0.5)
     assert simplify(td.sqrt(p)) is simplify(p**0.5)
 
 
-@pytest.mark.xfail(strict=True, reason="the coefficient 1**0.5 is the float 1.0, and 1.0 * p is another object than p")
 def test_the_power_of_a_product_has_no_coefficient_of_one() -> None:
-    assert simplify((p * q) ** 0.5) is p**0.5 * q**0.5
+    assert simplify((p * q) ** 0.3) is p**0.3 * q**0.3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import isfinite
 
 from tensordsl.contraction import (
     Operand,
@@ -13,14 +14,17 @@ from tensordsl.contraction import (
     number,
     number_of,
     scale,
+    split_coefficient,
 )
 from tensordsl.expr import Contraction, Elementwise, Expr, Number, Primitive, Sum
 from tensordsl.facts import is_positive, oriented
 from tensordsl.functions.analytic import exp, log, sqrt
-from tensordsl.functions.elementwise import power, reciprocal
+from tensordsl.functions.choices import relu
+from tensordsl.functions.elementwise import power, reciprocal, whole_number
 from tensordsl.labels import Groups, flat, singles
 from tensordsl.rewrites.rewriting import remade, rule
 
+HALF = Fraction(1, 2)
 SHORT = 64  # factors or terms up to which a rule looks at all pairs
 
 
@@ -28,27 +32,40 @@ def named(node: Expr, name: str) -> bool:
     return isinstance(node, Elementwise | Primitive) and node.record.name == name
 
 
+def terms_of(node: Expr) -> set[Expr]:
+    """The terms of a sum; of another node, the node."""
+    return set(node.terms) if isinstance(node, Sum) else {node}
+
+
 def based(node: Expr) -> tuple[Expr, Number]:
     """A base and an exponent that make the node: sqrt(x) is x to the power 1/2."""
     if named(node, "power"):
         exponent = number_of(node.children[1])
-        if exponent is not None and not isinstance(exponent, complex):
+        if exponent is not None and not isinstance(exponent, complex) and isfinite(exponent):
             inner = node.children[0]
-            return (inner.children[0], Fraction(exponent) / 2) if named(inner, "sqrt") else (inner, exponent)
+            return (inner.children[0], exact(exponent) * HALF) if named(inner, "sqrt") else (inner, exact(exponent))
     if named(node, "sqrt"):
-        return node.children[0], Fraction(1, 2)
+        return node.children[0], HALF
     return node, 1
+
+
+def exact(value: Number) -> Number:
+    """A float that is a short binary fraction as a fraction: 0.5 as 1/2."""
+    short = isinstance(value, float) and (value * 64).is_integer()
+    value = Fraction(value) if short else value  # type: ignore[arg-type]
+    return value.numerator if isinstance(value, Fraction) and value.denominator == 1 else value
 
 
 def raised(base: Expr, exponent: Number) -> Expr:
     """A power as a person writes it: roots as roots."""
-    if exponent == Fraction(1, 2):
+    exponent = exact(exponent)
+    if exponent == HALF:
         return sqrt(base)
-    return reciprocal(sqrt(base)) if exponent == Fraction(-1, 2) else power(base, exponent)
+    return reciprocal(sqrt(base)) if exponent == -HALF else power(base, exponent)
 
 
 def is_whole(value: Number) -> bool:
-    return not isinstance(value, complex) and value == int(value)
+    return whole_number(value) is not None
 
 
 @rule("algebra", Contraction)
@@ -57,11 +74,12 @@ def powers_of_one_base(node: Contraction) -> Expr | None:
 
     Ends, as two factors become one, or none.
     """
-    parts = [based(factor) for factor in node.factors]
-    if len(node.factors) < 2 or all(is_whole(exponent) and exponent > 0 for _, exponent in parts):  # type: ignore[operator]
+    pairs = [_entries(factor, slots) for factor, slots in zip(node.factors, node.slots, strict=True)]
+    parts = [based(factor) for factor, _ in pairs]
+    if len(pairs) < 2 or all(is_whole(exponent) and exponent > 0 for _, exponent in parts):  # type: ignore[operator]
         return None
     groups: dict[tuple[Expr, Groups], list[int]] = {}
-    for place, ((base, _), slots) in enumerate(zip(parts, node.slots, strict=True)):
+    for place, ((base, _), (_, slots)) in enumerate(zip(parts, pairs, strict=True)):
         groups.setdefault((base, slots), []).append(place)
     joined = [
         places
@@ -71,15 +89,12 @@ def powers_of_one_base(node: Contraction) -> Expr | None:
     if not joined:
         return None
     gone = {place for places in joined for place in places}
-    operands: list[tuple[Expr, Groups]] = [
-        (f, s) for p, (f, s) in enumerate(zip(node.factors, node.slots, strict=True)) if p not in gone
-    ]
+    operands = [pair for place, pair in enumerate(pairs) if place not in gone]
     for places in joined:
-        base, slots = parts[places[0]][0], node.slots[places[0]]
-        exponent = sum((Fraction(parts[p][1]) for p in places), Fraction(0))  # type: ignore[arg-type]
+        base, slots = parts[places[0]][0], pairs[places[0]][1]
+        exponent = sum(parts[p][1] for p in places)
         if exponent != 0:
-            value = exponent.numerator if exponent.denominator == 1 else exponent
-            operands.append((raised(base, value), slots))
+            operands.append((raised(base, exponent), slots))
     return remade(node, operands)
 
 
@@ -107,27 +122,59 @@ def size_over_size(node: Contraction) -> Expr | None:
     return None
 
 
-@rule("algebra", "power")
+@rule("algebra", "power", "sqrt")
 def power_of_product(node: Elementwise) -> Expr | None:
     """(c x y)**a → c**a x**a y**a for a whole exponent, or where the factors are positive; nothing is summed.
 
-    Ends, as the power goes to factors that are smaller.
+    A root is taken of a number where it is exact. Ends, as the power goes to factors that are smaller.
     """
-    base, exponent = node.children[0], number_of(node.children[1])
+    base, exponent = node.children[0], HALF if named(node, "sqrt") else number_of(node.children[1])
     if exponent is None or isinstance(exponent, complex) or not isinstance(base, Contraction) or not base.factors:
         return None
     if set(flat(base.output)) != set(range(len(base.sizes))):
         return None
-    if not is_whole(exponent):
-        first = base.coefficient
-        if isinstance(first, complex) or first <= 0 or not all(map(is_positive, base.factors)):
-            return None
-    if isinstance(base.coefficient, complex):
+    if not is_whole(exponent) and not all(map(is_positive, base.factors)):
         return None
-    scaled = number_of(power(number(base.coefficient), exponent))
-    if scaled is None:
+    scaled = _power_of_number(base.coefficient, exponent)
+    parts = [_entries(f, s) for f, s in zip(base.factors, base.slots, strict=True)]
+    if scaled is None or parts[0][0] is base:
         return None
-    return remade(base, [(power(f, exponent), s) for f, s in zip(base.factors, base.slots, strict=True)], scaled)
+    return remade(base, [(raised(f, exponent), s) for f, s in parts], scaled)
+
+
+def _power_of_number(value: Number, exponent: Number) -> Number | None:
+    """A number to a power, where that is exact, or a whole power."""
+    if isinstance(value, complex) or value == 1:
+        return None if isinstance(value, complex) else 1
+    if is_whole(exponent):
+        return number_of(power(number(value), exponent))
+    if not isinstance(value, int | Fraction) or value < 0:
+        return None
+    root, short = exact(float(value) ** float(exponent)), exact(exponent)  # type: ignore[arg-type]
+    if not isinstance(root, int | Fraction) or not isinstance(short, Fraction):
+        return None
+    return root if Fraction(root) ** short.denominator == Fraction(value) ** short.numerator else None
+
+
+def _entries(factor: Expr, slots: Groups) -> tuple[Expr, Groups]:
+    """A factor taken only where its axes meet, as the diagonal of a matrix is."""
+    labels = singles(dict.fromkeys(flat(slots)))
+    if len(labels) == len(slots) or any(len(group) != 1 for group in slots):
+        return factor, slots
+    sizes = {label: size for group, size in zip(slots, factor.shape, strict=True) for label in group}
+    return contract(1, [(factor, slots)], labels, sizes), labels
+
+
+@rule("algebra", "power")
+def exact_exponent(node: Elementwise) -> Expr | None:
+    """x**0.5 → sqrt(x), x**0.75 → x**(3/4): exponents that are binary fractions, as exact ones.
+
+    Ends, as no exponent is a float after it.
+    """
+    exponent = number_of(node.children[1])
+    if not isinstance(exponent, float) or isinstance(exact(exponent), float):
+        return None
+    return raised(node.children[0], exact(exponent))
 
 
 @rule("algebra", "power")
@@ -148,7 +195,7 @@ def power_of_power(node: Elementwise) -> Expr | None:
         return None
     if not (named(inner, "sqrt") or (is_whole(a) and is_whole(b)) or is_positive(base)):
         return None
-    return raised(base, Fraction(a) * Fraction(b))
+    return raised(base, a * exact(b))
 
 
 @rule("algebra", "power", "sqrt")
@@ -165,7 +212,7 @@ def power_of_exponential(node: Elementwise) -> Expr | None:
 
 @rule("algebra", Contraction)
 def product_of_exponentials(node: Contraction) -> Expr | None:
-    """exp(x) * exp(y) → exp(x + y) along the same axes; two that are equal stay a square.
+    """exp(x) * exp(y) → exp(x + y) along the same axes; two that are equal stay a square, but for exp(x/2).
 
     Ends, as two factors become one.
     """
@@ -177,7 +224,7 @@ def product_of_exponentials(node: Contraction) -> Expr | None:
             seen[slots] = place
             continue
         first = node.factors[seen[slots]]
-        if first is factor:
+        if first is factor and all(is_whole(split_coefficient(t)[0]) for t in terms_of(factor.children[0])):
             continue
         both = exp(first.children[0] + factor.children[0])
         rest = [
@@ -240,24 +287,26 @@ def of_positive(node: Elementwise) -> Expr | None:
     return number(1, node.shape) if node.record.name == "sign" else node.children[0]
 
 
+@rule("algebra", "maximum")
+def maximum_with_zero(node: Elementwise) -> Expr | None:
+    """maximum(x, 0) → relu(x), whose derivative at zero is 0 and not 1/2.
+
+    Ends, as an argument goes.
+    """
+    for number_, other in (node.children, node.children[::-1]):
+        if is_zero(number_):
+            return relu(other) if other.shape == node.shape else None
+    return None
+
+
 @rule("algebra", "sqrt")
-def root_of_square(node: Elementwise) -> Expr | None:
-    """sqrt(x**2) → x for a positive x; in general a power of a positive x.
+def root_of_power(node: Elementwise) -> Expr | None:
+    """sqrt(x**a) → x**(a/2) for a positive x.
 
     Ends, as a function goes.
     """
-    inner = node.children[0]
-    if not isinstance(inner, Contraction) or set(flat(inner.output)) != set(range(len(inner.sizes))):
-        base, exponent = based(inner)
-        return power(base, Fraction(exponent) / 2) if base is not inner and is_positive(base) else None  # type: ignore[arg-type]
-    if len(inner.factors) < 2 or inner.coefficient != 1 or not all(map(is_positive, inner.factors)):
-        return None
-    counts: dict[tuple[Expr, Groups], int] = {}
-    for operand in zip(inner.factors, inner.slots, strict=True):
-        counts[operand] = counts.get(operand, 0) + 1
-    if any(count % 2 for count in counts.values()):
-        return None
-    return remade(inner, [operand for operand, count in counts.items() for _ in range(count // 2)])
+    base, exponent = based(node.children[0])
+    return raised(base, exponent * HALF) if base is not node.children[0] and is_positive(base) else None
 
 
 @rule("algebra", Contraction)
@@ -297,7 +346,7 @@ def truth_squared(node: Contraction) -> Expr | None:
 
 @rule("algebra", Contraction)
 def sum_that_cancels(node: Contraction) -> Expr | None:
-    """The sum over an axis of a sum of terms, Σ_i (x_i - Σ_j x_j / n), where the terms then cancel.
+    """The sum over an axis, or the trace, of a sum of terms that then cancel: Σ_i (x_i - Σ_j x_j / n), tr(A B - B A).
 
     Ends, as a factor becomes zero, or one term.
     """
@@ -309,20 +358,18 @@ def sum_that_cancels(node: Contraction) -> Expr | None:
     for place, (factor, slots) in enumerate(zip(node.factors, node.slots, strict=True)):
         if not isinstance(factor, Sum) or len(factor.terms) > SHORT or any(len(group) > 1 for group in slots):
             continue
-        alone = [axis for axis, g in enumerate(slots) if g and g[0] not in kept and counts[g[0]] == 1]
+        labels = flat(slots)
+        alone = {label for label in labels if label not in kept and counts[label] == labels.count(label)}
         if not alone:
             continue
-        left = singles(axis for axis in range(factor.ndim) if axis not in alone)
-        sizes = dict(enumerate(factor.shape))
-        shape = tuple(factor.shape[group[0]] for group in left)
-        summed = [_over_sizes(contract(1, [(term, singles(sizes))], left, sizes)) for term in factor.terms]
-        total = add_terms(summed, shape)
+        left = singles(dict.fromkeys(label for label in labels if label not in alone))
+        sizes = {label: node.sizes[label] for label in labels}
+        summed = [_over_sizes(contract(1, [(term, slots)], left, sizes)) for term in factor.terms]
+        total = add_terms(summed, tuple(sizes[label] for (label,) in left))
         if is_zero(total) or (not isinstance(total, Sum) and len(factor.terms) > 1):
             others = [o for p, o in enumerate(zip(node.factors, node.slots, strict=True)) if p != place]
-            gone = {slots[axis][0] for axis in alone}
-            open_slots = tuple(group for axis, group in enumerate(slots) if axis not in alone)
-            live = {label: size for label, size in enumerate(node.sizes) if label not in gone}
-            return contract(node.coefficient, [*others, (total, open_slots)], node.output, live)
+            live = {label: size for label, size in enumerate(node.sizes) if label not in alone}
+            return contract(node.coefficient, [*others, (total, left)], node.output, live)
     return None
 
 
@@ -398,6 +445,36 @@ def _factors_in(node: Expr) -> int:
     terms = node.terms if isinstance(node, Sum) else (node,)
     counts = [[len(f.terms) if isinstance(f, Sum) else 1 for f, _ in as_operands(term)[1]] for term in terms]
     return sum(max(1, sum(count)) for count in counts)
+
+
+@rule("algebra", Sum)
+def squares_of_sine_and_cosine(node: Sum) -> Expr | None:
+    """sin(x)**2 y + cos(x)**2 y → y.
+
+    Ends, as two terms become one.
+    """
+    if len(node.terms) > SHORT:
+        return None
+    left: dict[tuple[Expr, Expr], tuple[str, int]] = {}
+    for place, term in enumerate(node.terms):
+        for name in ("sin", "cos"):
+            for factor in dict.fromkeys(as_operands(term)[1]):
+                if not named(factor.node, name) or as_operands(term)[1].count(factor) < 2:
+                    continue
+                rest = _without_square(term, factor)
+                key = (factor.node.children[0], rest)
+                if key in left and left[key][0] != name:
+                    others = [t for p, t in enumerate(node.terms) if p not in (place, left[key][1])]
+                    return add_terms([*others, rest], node.shape)
+                left[key] = (name, place)
+    return None
+
+
+def _without_square(term: Expr, factor: Operand) -> Expr:
+    coefficient, operands, output, sizes = as_operands(term)
+    operands.remove(factor)
+    operands.remove(factor)
+    return contract(coefficient, operands, output, sizes)
 
 
 @rule("declared", Contraction, Sum)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tensordsl.contraction import Operand, as_operands, contract, number, number_of, scale, zero
+from tensordsl.contraction import as_operands, contract, number, number_of, scale, zero
 from tensordsl.dims import AnySize
 from tensordsl.dims import divide as divide_sizes
 from tensordsl.expr import Contraction, Expr, Number, Primitive
@@ -21,9 +21,9 @@ from tensordsl.functions.operators import matmul, multiply
 from tensordsl.functions.record import functions
 from tensordsl.functions.reductions import prod
 from tensordsl.functions.spectral import expm_record
-from tensordsl.labels import Groups, flat
+from tensordsl.labels import flat
 from tensordsl.rewrites.algebra import named
-from tensordsl.rewrites.rewriting import remade, rule, unified
+from tensordsl.rewrites.rewriting import rule
 
 
 class Blocks(NamedTuple):
@@ -267,178 +267,10 @@ def determinant_of_declared(node: Primitive) -> Expr | None:
 
 @rule("algebra", "log")
 def log_of_determinant(node: Any) -> Expr | None:
-    """log(det(X)) → logdet(X), which neither overflows nor underflows.
+    """log(det(X)) → logdet(X), which neither overflows nor underflows; log(abs(det(X))) likewise.
 
     Ends, as a function goes.
     """
     (inner,) = node.children
+    inner = inner.children[0] if named(inner, "abs") else inner
     return Primitive(logdet_record, inner.children) if named(inner, "det") else None
-
-
-@rule("algebra", Contraction)
-def adjugate_over_determinant(node: Contraction) -> Expr | None:
-    """adjugate(X) / det(X) → inv(X), for what is divided by det(X) has an inverse.
-
-    Ends, as a factor goes.
-    """
-    for place, factor in enumerate(node.factors):
-        if not named(factor, "adjugate") or factor.ndim != 2:
-            continue
-        determinant = reciprocal(functions["det"](factor.children[0]))
-        for other, below in enumerate(node.factors):
-            if below is determinant:
-                operands = [
-                    (inverse(factor.children[0]) if p == place else f, s)
-                    for p, (f, s) in enumerate(zip(node.factors, node.slots, strict=True))
-                    if p != other
-                ]
-                return remade(node, operands)
-    return None
-
-
-@rule("algebra", Contraction)
-def matrix_times_inverse(node: Contraction) -> Expr | None:
-    """inv(X) @ X → I and X @ inv(X) → I, also where X is a product whose factors stand there.
-
-    Ends, as two factors go.
-    """
-    return _without_identity(node, lambda factor: named(factor, "inv") and factor.ndim == 2)
-
-
-@rule("declared", Contraction)
-def orthogonal_times_transpose(node: Contraction) -> Expr | None:
-    """Q @ Qᵀ → I and Qᵀ @ Q → I for an orthogonal Q.
-
-    Ends, as two factors go.
-    """
-    return _without_identity(node, is_orthogonal)
-
-
-def _without_identity(node: Contraction, wanted: Callable[[Expr], bool]) -> Expr | None:
-    """The contraction without a factor that is wanted and what stands beside it, if their product is the identity."""
-    if not any(map(wanted, node.factors)):
-        return None
-    counts: dict[int, int] = {}
-    for groups in (node.output, *node.slots):
-        for label in flat(groups):
-            counts[label] = counts.get(label, 0) + 1
-    kept = set(flat(node.output))
-    operands = [Operand(f, s) for f, s in zip(node.factors, node.slots, strict=True)]
-    for place, first in enumerate(operands):
-        is_inverse = isinstance(first.node, Primitive)
-        if not wanted(first.node) or any(len(group) != 1 for group in first.slots):
-            continue
-        for own in (0, 1):
-            (shared,), (free,) = first.slots[own], first.slots[1 - own]
-            if shared in kept or counts[shared] != 2 or shared == free:
-                continue
-            found = _rest_of_product(operands, place, own, is_inverse)
-            if found is not None:
-                gone, end = found
-                rest = [operand for p, operand in enumerate(operands) if p not in gone and p != place]
-                dropped = {label for p in (*gone, place) for label in flat(operands[p].slots)} - {free, end}
-                return _closed(node, rest, free, end, dropped)
-    return None
-
-
-def _closed(node: Contraction, rest: Sequence[Operand], free: int, end: int, dropped: set[int]) -> Expr:
-    """The contraction without a product that is the identity: its ends are one label, what was inside is gone."""
-    names = {label: free if label == end else label for label in range(len(node.sizes))}
-
-    def renamed(groups: Groups) -> Groups:
-        return tuple(tuple(names[label] for label in group) for group in groups)
-
-    sizes = {
-        label: size for label, size in enumerate(node.sizes) if label not in dropped and (label != end or end == free)
-    }
-    return contract(node.coefficient, [(f, renamed(s)) for f, s in rest], renamed(node.output), sizes)
-
-
-def _rest_of_product(
-    operands: Sequence[Operand], place: int, own: int, is_inverse: bool
-) -> tuple[tuple[int, ...], int] | None:
-    """The operands that make X beside inv(X), or Q beside Qᵀ, and the label at their other end."""
-    first = operands[place]
-    shared = first.slots[own][0]
-    if not is_inverse:
-        for other, second in enumerate(operands):
-            if other != place and second.node is first.node and second.slots[own] == (shared,):
-                return (other,), second.slots[1 - own][0]
-        return None
-    matrix = first.node.children[0]
-    for other, second in enumerate(operands):
-        # inv(X)[a,b] meets X[b,c] by its second axis and X[c,a] by its first.
-        if other != place and second.node is matrix and second.slots[1 - own] == (shared,):
-            return (other,), second.slots[own][0]
-    return _factors_of_product(operands, place, shared, matrix, 1 - own)
-
-
-def _factors_of_product(
-    operands: Sequence[Operand], place: int, shared: int, matrix: Expr, axis: int
-) -> tuple[tuple[int, ...], int] | None:
-    """The operands that are the factors of X = A B, found by following its labels from the axis that is shared."""
-    if not isinstance(matrix, Contraction) or matrix.coefficient != 1 or any(len(g) != 1 for g in matrix.output):
-        return None
-    inside = list(zip(matrix.factors, matrix.slots, strict=True))
-    if len(inside) > 6 or len(inside) < 2:
-        return None
-    counts: dict[int, int] = {}
-    for _, slots in operands:
-        for label in flat(slots):
-            counts[label] = counts.get(label, 0) + 1
-
-    def match(
-        left: list[Any], known: dict[int, int], used: tuple[int, ...]
-    ) -> tuple[dict[int, int], tuple[int, ...]] | None:
-        if not left:
-            return known, used
-        node, slots = next((item for item in left if set(flat(item[1])) & known.keys()), left[0])
-        rest = [item for item in left if item != (node, slots)] + [(node, slots)] * (left.count((node, slots)) - 1)
-        for p, operand in enumerate(operands):
-            if p == place or p in used or operand.node is not node:
-                continue
-            trial = dict(known)
-            pairs = [(a, b) for g, h in zip(slots, operand.slots, strict=True) for a, b in zip(g, h, strict=False)]
-            if len(flat(slots)) != len(flat(operand.slots)):
-                continue
-            if all(trial.setdefault(a, b) == b for a, b in pairs):
-                found = match(rest, trial, (*used, p))
-                if found is not None:
-                    return found
-        return None
-
-    found = match(inside, {matrix.output[axis][0]: shared}, ())
-    if found is None:
-        return None
-    labels, used = found
-    end = labels.get(matrix.output[1 - axis][0])
-    if end is None or len(set(labels.values())) < len(labels):
-        return None
-    own = {label for p in used for label in flat(operands[p].slots)}
-    summed = own - {shared, end}
-    for label in summed:  # what is summed inside X must be summed there alone
-        inside_count = sum(flat(operands[p].slots).count(label) for p in used)
-        if counts[label] != inside_count or label in _outputs(labels, matrix):
-            return None
-    return used, end
-
-
-def _outputs(labels: dict[int, int], matrix: Contraction) -> set[int]:
-    return {labels[group[0]] for group in matrix.output}
-
-
-@rule("declared", Contraction)
-def entries_of_diagonal(node: Contraction) -> Expr | None:
-    """D[i,j] → D[i,i] δ[i,j] for a diagonal D: what is zero by declaration is never multiplied.
-
-    Ends, as the two labels become one.
-    """
-    for place, (factor, slots) in enumerate(zip(node.factors, node.slots, strict=True)):
-        if has(factor, "diagonal") and all(len(group) == 1 for group in slots) and slots[0] != slots[1]:
-            (kept,), (gone,) = slots
-            operands = [
-                (f, ((kept,), (kept,)) if p == place else s)
-                for p, (f, s) in enumerate(zip(node.factors, node.slots, strict=True))
-            ]
-            return unified(node, operands, kept, gone)
-    return None

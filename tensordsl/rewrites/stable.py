@@ -1,4 +1,8 @@
-"""The stabilisation phase: forms that neither overflow nor lose digits, in place of those that do."""
+"""Forms that neither overflow nor lose digits, in place of those that do.
+
+Those that read better as well (softmax, logsumexp, sigmoid, softplus) belong to the algebra; log1p and expm1 are chosen
+when a program is built.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,12 @@ from typing import Any
 from tensordsl.contraction import contract, number_of, scale, split_coefficient
 from tensordsl.expr import Contraction, Elementwise, Expr, Sum
 from tensordsl.functions.analytic import exp, expm1, log1p, sigmoid, softplus
+from tensordsl.functions.elementwise import power
 from tensordsl.functions.multilinear import transpose
 from tensordsl.functions.operators import broadcast_to
 from tensordsl.functions.reductions import logsumexp
 from tensordsl.labels import flat, singles
-from tensordsl.rewrites.algebra import based, named
+from tensordsl.rewrites.algebra import based, is_whole, named, terms_of
 from tensordsl.rewrites.rewriting import remade, rule
 
 
@@ -36,57 +41,69 @@ def log_of_one_more(node: Elementwise) -> Expr | None:
     return None if rest is None else log1p(rest)
 
 
-@rule("stable", "log1p")
+@rule("algebra", "log", "log1p")
 def log_of_one_more_exponential(node: Elementwise) -> Expr | None:
-    """log1p(exp(x)) → softplus(x), and log1p(-sigmoid(x)) → -softplus(x).
+    """log(1 + exp(x)) → softplus(x).
 
     Ends, as a function goes.
     """
-    coefficient, inner = split_coefficient(node.children[0])
-    if coefficient == 1 and named(inner, "exp"):
-        return softplus(inner.children[0])
-    if coefficient == -1 and named(inner, "sigmoid"):
-        return scale(-1, softplus(inner.children[0]))
-    return None
+    rest = node.children[0] if named(node, "log1p") else one_and_rest(node.children[0])
+    return softplus(rest.children[0]) if rest is not None and named(rest, "exp") else None
 
 
-@rule("stable", "log")
+@rule("stable", "log", "log1p")
 def log_of_sigmoid(node: Elementwise) -> Expr | None:
-    """log(sigmoid(x)) → -softplus(-x).
+    """log(sigmoid(x)) → -softplus(-x) and log(1 - sigmoid(x)) → -softplus(x).
 
     Ends, as a function goes.
     """
     inner = node.children[0]
-    return scale(-1, softplus(scale(-1, inner.children[0]))) if named(inner, "sigmoid") else None
+    if named(node, "log") and named(inner, "sigmoid"):
+        return scale(-1, softplus(scale(-1, inner.children[0])))
+    rest = inner if named(node, "log1p") else one_and_rest(inner)
+    coefficient, body = (1, None) if rest is None else split_coefficient(rest)
+    if body is None or coefficient != -1 or not named(body, "sigmoid"):
+        return None
+    return scale(-1, softplus(body.children[0]))
 
 
-@rule("stable", "power")
+@rule("algebra", "power")
 def one_over_one_and_exponential(node: Elementwise) -> Expr | None:
-    """1/(1 + exp(x)) → sigmoid(-x).
+    """1/(1 + exp(x))**n → sigmoid(-x)**n.
 
     Ends, as a function goes.
     """
     base, exponent = based(node)
-    rest = one_and_rest(base) if exponent == -1 else None
-    return sigmoid(scale(-1, rest.children[0])) if rest is not None and named(rest, "exp") else None
+    rest = one_and_rest(base) if is_whole(exponent) and exponent < 0 else None  # type: ignore[operator]
+    return power(sigmoid(scale(-1, rest.children[0])), -exponent) if rest is not None and named(rest, "exp") else None
 
 
-@rule("stable", Contraction)
+@rule("algebra", Contraction)
 def exponential_times_sigmoid(node: Contraction) -> Expr | None:
-    """exp(x) * sigmoid(-x) → sigmoid(x), and so exp(x)/(1 + exp(x)).
+    """exp(x + y) * sigmoid(-x) → exp(y) * sigmoid(x), and so exp(x)/(1 + exp(x)) → sigmoid(x).
 
-    Ends, as a factor goes.
+    Ends, as a factor goes, or an exponent has a term less.
     """
     pairs = list(zip(node.factors, node.slots, strict=True))
-    for place, (factor, slots) in enumerate(pairs):
-        if not named(factor, "exp"):
-            continue
-        partner = sigmoid(scale(-1, factor.children[0]))
-        for other, (second, its_slots) in enumerate(pairs):
-            if second is partner and slots == its_slots:
-                rest = [pair for p, pair in enumerate(pairs) if p not in (place, other)]
-                return remade(node, [*rest, (sigmoid(factor.children[0]), slots)])
-    return None
+    exponentials = [place for place, (factor, _) in enumerate(pairs) if named(factor, "exp")]
+    if not exponentials:
+        return None
+    found = []
+    for other, (second, slots) in enumerate(pairs):
+        base, exponent = based(second)
+        if named(base, "sigmoid") and is_whole(exponent) and exponent > 0:  # type: ignore[operator]
+            x = scale(-1, base.children[0])
+            for place in exponentials:
+                argument = pairs[place][0].children[0]
+                if pairs[place][1] == slots and terms_of(x) <= terms_of(argument):
+                    found.append((len(terms_of(argument)) - len(terms_of(x)), place, other, x))
+    if not found:
+        return None
+    _, place, other, x = min(found, key=lambda match: match[:3])
+    factor, slots = pairs[place]
+    base, exponent = based(pairs[other][0])
+    left = [exp(factor.children[0] - x), sigmoid(x), power(base, exponent - 1)]
+    return remade(node, [*(p for n, p in enumerate(pairs) if n not in (place, other)), *((f, slots) for f in left)])
 
 
 @rule("stable", Sum)
@@ -128,7 +145,7 @@ def summed_exponential(node: Expr) -> Expr | None:
     return value[tuple(slice(None) if group else None for group in node.output)]  # type: ignore[no-any-return]
 
 
-@rule("stable", "log")
+@rule("algebra", "log")
 def log_of_summed_exponential(node: Elementwise) -> Expr | None:
     """log of a sum of exponentials → logsumexp.
 
@@ -137,23 +154,25 @@ def log_of_summed_exponential(node: Elementwise) -> Expr | None:
     return summed_exponential(node.children[0])
 
 
-@rule("stable", Contraction)
+@rule("algebra", Contraction)
 def exponential_over_sum(node: Contraction) -> Expr | None:
-    """exp(x) / (the sum of exp(x) over some axes) → exp(x - logsumexp(x)), the softmax.
+    """exp(x) / (the sum of exp(x) over some axes) → exp(x - logsumexp(x)), the softmax; also in exp(x + y).
 
-    Ends, as a factor goes.
+    Ends, as a factor goes, or its power is smaller.
     """
     pairs: list[Any] = list(zip(node.factors, node.slots, strict=True))
     for other, (below, its_slots) in enumerate(pairs):
         base, exponent = based(below)
-        if exponent != -1 or not isinstance(base, Contraction):
+        if not isinstance(base, Contraction) or not is_whole(exponent) or exponent >= 0:  # type: ignore[operator]
             continue
         total = summed_exponential(base)
         if total is None:
             continue
-        numerator = base.factors[0]
+        part = terms_of(base.factors[0].children[0])
         for place, (factor, slots) in enumerate(pairs):
-            if factor is not numerator or not _alongside(base, slots, its_slots):
+            if not named(factor, "exp") or factor.ndim != base.factors[0].ndim:
+                continue
+            if not part <= terms_of(factor.children[0]) or not _alongside(base, slots, its_slots):
                 continue
             labels = singles(range(factor.ndim))
             places = {base.slots[0][axis][0]: axis for axis in range(factor.ndim)}
@@ -165,7 +184,7 @@ def exponential_over_sum(node: Contraction) -> Expr | None:
             )
             softmax = exp(factor.children[0] - broadcast_to(spread, factor.shape))
             rest = [pair for p, pair in enumerate(pairs) if p not in (place, other)]
-            return remade(node, [*rest, (softmax, slots)])
+            return remade(node, [*rest, (softmax, slots), (power(base, exponent + 1), its_slots)])
     return None
 
 
