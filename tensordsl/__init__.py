@@ -1,5 +1,9 @@
 """Tensor algebra: derivatives by rule, readable in every notation, computed without losing their structure."""
 
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+from typing import Any as _Any
+
 from tensordsl.calculus import (
     derivative,
     differential,
@@ -13,6 +17,7 @@ from tensordsl.calculus import (
 )
 from tensordsl.custom import elementwise, primitive
 from tensordsl.dims import Dim, Size, dim, dims
+from tensordsl.dims import operations as _operations
 from tensordsl.errors import (
     BindError,
     DerivativeError,
@@ -26,11 +31,17 @@ from tensordsl.execution.check import check_derivative
 from tensordsl.execution.compiled import compile
 from tensordsl.expr import Expr
 from tensordsl.functions import norms as _norms  # noqa: F401 - td.linalg.norm
+from tensordsl.functions import numpy_arrays as _numpy_arrays  # noqa: F401 - what NumPy has more names for
+from tensordsl.functions import numpy_names as _numpy_names  # noqa: F401 - what np.vstack, np.flip and the rest mean
 from tensordsl.functions import spectral as _spectral  # noqa: F401 - td.linalg.expm and the rest
 from tensordsl.functions.analytic import (
     arccos,
+    arccosh,
     arcsin,
+    arcsinh,
     arctan,
+    arctan2,
+    arctanh,
     cos,
     cosh,
     digamma,
@@ -125,14 +136,40 @@ from tensordsl.functions.triangles import (
     vech_columns,
     vech_rows,
 )
-from tensordsl.parsing.parse import parse
-from tensordsl.printing import dot as _dot  # noqa: F401 - gives expressions their to_dot
-from tensordsl.printing.forms import explain
 from tensordsl.program.plan import plan
 from tensordsl.rewrites import simplify
-from tensordsl.tracing import trace_function
+
+if TYPE_CHECKING:
+    from tensordsl.parsing.parse import parse
+    from tensordsl.printing.forms import explain
+    from tensordsl.tracing import trace_function
 
 __version__ = "0.1.0"
+
+# The rooms that read and write texts are opened when the first text is read or written: the import stays light.
+_operations.rooms |= {
+    "to_string": "tensordsl.printing.forms",
+    "to_latex": "tensordsl.printing.forms",
+    "to_dot": "tensordsl.printing.dot",
+    "array_namespace": "tensordsl.tracing",
+}
+_LATER = {
+    "parse": "tensordsl.parsing.parse",
+    "explain": "tensordsl.printing.forms",
+    "trace_function": "tensordsl.tracing",
+}
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'tensordsl' has no attribute {name!r}")
+    globals()[name] = found = getattr(_import_module(_LATER[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_LATER]
+
 
 __all__ = [
     "BindError",
@@ -148,8 +185,12 @@ __all__ = [
     "abs",
     "add",
     "arccos",
+    "arccosh",
     "arcsin",
+    "arcsinh",
     "arctan",
+    "arctan2",
+    "arctanh",
     "basis",
     "block",
     "block_diag",

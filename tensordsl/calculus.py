@@ -105,7 +105,7 @@ def _conventional(node: Expr, variables: Sequence[Symbol], axes: Sequence[int], 
 
 
 def _check_convention(convention: str, variables: Sequence[Symbol], what: str) -> None:
-    if convention not in CONVENTIONS:
+    if not isinstance(convention, str) or convention not in CONVENTIONS:
         raise UnsupportedError(
             f"{what}: the convention {convention!r} is unknown; known are {', '.join(map(repr, CONVENTIONS))}."
         )
@@ -132,7 +132,7 @@ def grad(f: object, x: Variables, convention: str = "unconstrained") -> Any:
     >>> k = td.dim("k")
     >>> x, A = td.vector("x", k), td.matrix("A", k, k)
     >>> print(td.grad(x @ A @ x, x))
-    A[i,j]*x[j] + A[j,i]*x[j] -> [i]
+    (A[i,j] + A[j,i])*x[j] -> [i]
     >>> S = td.matrix("S", k, k, symmetric=True)
     >>> for convention in ("unconstrained", "symmetric", "vech"):
     ...     print(td.grad(td.logdet(S), S, convention).to_string("matrix"))
@@ -316,7 +316,7 @@ def jacobian_matrix(F: object, x: Symbol, layout: str = "numerator") -> Expr:
     >>> print(td.jacobian_matrix(A * td.outer(x, x), x).to_string("matrix"))
     diag(vec(A)) @ (x ⊗ I + I ⊗ x)
     """
-    if layout not in ("numerator", "denominator"):
+    if not isinstance(layout, str) or layout not in ("numerator", "denominator"):
         raise UnsupportedError(
             f"The layout {layout!r} is unknown: 'numerator' has a row for each entry of F, "
             "'denominator' is its transpose."

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
+import re
 import sys
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -20,18 +19,17 @@ from rich.text import Text
 from tensordsl import demo
 from tensordsl.calculus import derivative, differential, jacobian, jacobian_matrix
 from tensordsl.dims import AnySize
-from tensordsl.errors import BindError, ParseError, TensorDSLError, UnsupportedError, show_shape
+from tensordsl.errors import BindError, ParseError, TensorDSLError, show_shape
 from tensordsl.execution.check import check_derivative, sample
 from tensordsl.execution.compiled import compile as compile_function
 from tensordsl.expr import Expr, Symbol
+from tensordsl.files import Output, UsageError, check_target, load, save_sparse, write
 from tensordsl.notation import tree as t
 from tensordsl.notation.build import Builder
 from tensordsl.parsing.parse import declared, parse, parse_tree
 from tensordsl.printing.forms import readings, sliced, walk
 from tensordsl.program.plan import plan as make_plan
 from tensordsl.terminal import Page, formula
-
-UsageError: Any = typer.BadParameter.__base__  # whatever is wrong with the words of a command line
 
 app = typer.Typer(
     name="tensordsl",
@@ -50,11 +48,6 @@ class Form(StrEnum):
     MATRIX = "matrix"
     EINSUM = "einsum"
     ALL = "all"
-
-
-class Output(StrEnum):
-    DENSE = "dense"
-    SPARSE = "sparse"
 
 
 class Dialect(StrEnum):
@@ -236,168 +229,7 @@ def assumption(problem: Problem) -> str:
     return f"assumed  {shapes}   (give others as {example})"
 
 
-# --- data and results -----------------------------------------------------------------------------------------------
-
-
-def load(name: str, source: str) -> np.ndarray[Any, Any]:
-    """The array that `--data NAME=SOURCE` means."""
-    path = Path(source).expanduser()
-    where = f"The data for {name}, {source!r},"
-    if not path.exists() and (source[:1] in "[-+.0123456789" and not path.suffix.isalpha()):
-        try:
-            return numbers(json.loads(source), where)
-        except ValueError:
-            pass
-    reader = READERS.get(path.suffix.lower())
-    if not path.exists():
-        raise BindError(f"{where} cannot be read: there is no such file.")
-    if reader is None:
-        known = ", ".join(READERS)
-        raise BindError(f"{where} has a suffix that is not known; known are {known}. Convert it, as with numpy.save.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return numbers(reader(path, name), where)
-    except TensorDSLError:
-        raise
-    except MemoryError:
-        raise BindError(f"{where} does not fit in memory.") from None
-    except OSError as error:
-        raise BindError(f"{where} cannot be read: {error.strerror or error}.") from None
-    except Exception as error:  # noqa: BLE001 - a broken file breaks its reader in any way it likes
-        words = " ".join(str(error).split())[:200].rstrip(".")
-        if "pickle" in words:
-            words = "it holds no plain array of numbers"
-        raise BindError(f"{where} cannot be read as {path.suffix}: {words or type(error).__name__}.") from None
-
-
-def numbers(value: Any, where: str) -> np.ndarray[Any, Any]:
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise BindError(f"{where} is no rectangular array.") from None
-    if array.dtype.kind not in "biufc":
-        raise BindError(f"{where} holds {array.dtype}; expected numbers.")
-    return array
-
-
-def read_npy(path: Path, name: str) -> Any:
-    return np.load(path, allow_pickle=False)
-
-
-def read_npz(path: Path, name: str) -> Any:
-    """The one array of an archive or the one named like the symbol; a sparse array as a dense one."""
-    with np.load(path, allow_pickle=False) as archive:
-        if {"data", "coords", "shape"} <= set(archive.files):
-            array = np.zeros(archive["shape"], archive["data"].dtype)
-            np.add.at(array, tuple(archive["coords"]), archive["data"])
-            return array
-        if "format" in archive.files:
-            from scipy.sparse import load_npz  # noqa: PLC0415 - heavy, and rarely needed
-
-            return load_npz(path).toarray()
-        if name in archive.files or len(archive.files) == 1:
-            return archive[name if name in archive.files else archive.files[0]]
-        raise BindError(
-            f"The data for {name}, '{path}', holds {', '.join(archive.files) or 'nothing'}; expected one "
-            f"array, or one called {name}."
-        )
-
-
-def read_csv(path: Path, name: str) -> Any:
-    """A table of numbers, with or without a line of titles. For a lower-case name one row or column is a vector."""
-    text = path.read_text(encoding="utf-8-sig").strip()
-    lines = text.splitlines()
-    if not lines:
-        raise BindError(f"The data for {name}, '{path}', is empty.")
-
-    def number(cell: str) -> bool:
-        try:
-            complex(cell)
-        except ValueError:
-            return False
-        return True
-
-    titles = not any(number(cell) for cell in lines[0].split(","))
-    table = np.loadtxt(lines[titles:], delimiter=",", ndmin=2, comments=None)
-    return table.reshape(-1) if 1 in table.shape and not name[0].isupper() else table
-
-
-def read_zarr(path: Path, name: str) -> Any:
-    import zarr  # noqa: PLC0415 - heavy, and rarely needed
-
-    array: Any = zarr.open(str(path), mode="r")
-    if not hasattr(array, "dtype"):
-        raise BindError(f"The data for {name}, '{path}', is a group of arrays; give the path of one of them.")
-    return array[...]
-
-
-READERS: dict[str, Callable[[Path, str], Any]] = {
-    ".npy": read_npy,
-    ".npz": read_npz,
-    ".csv": read_csv,
-    ".zarr": read_zarr,
-}
-
-
-def check_target(out: Path, output: Output | None, force: bool) -> Output:
-    """The kind of result that a file takes. Everything that can be known beforehand about writing it is checked."""
-    kinds = {".npy": Output.DENSE, ".npz": Output.SPARSE}
-    if out.suffix == ".zarr":
-        raise UnsupportedError(
-            f"--out {out}: results in chunks are not in this version. Write a dense result as .npy, "
-            "a sparse one as .npz."
-        )
-    kind = kinds.get(out.suffix)
-    if kind is None:
-        raise UsageError(f"--out {out}: expected a name that ends in .npy (dense) or .npz (sparse).")
-    if output is not None and output is not kind:
-        raise UsageError(
-            f"--out {out}: {out.suffix} holds a {kind.value} result, but --output {output.value} is asked "
-            f"for. Write to {out.with_suffix('.npz' if output is Output.SPARSE else '.npy')}."
-        )
-    if out.is_dir():
-        raise UsageError(f"--out {out} is a directory.")
-    if not out.parent.is_dir():
-        raise UsageError(f"--out {out}: there is no directory {out.parent}.")
-    if not os.access(out.parent, os.W_OK):
-        raise UsageError(f"--out {out}: the directory {out.parent} cannot be written to.")
-    if out.exists() and not force:
-        raise UsageError(
-            f"--out {out} exists; nothing was computed. Choose another name, or overwrite it with --force."
-        )
-    return kind
-
-
-def write(out: Path, force: bool, save: Callable[[IO[bytes]], None]) -> None:
-    """Write a file whole or not at all: beside its place first, then moved there."""
-    target = out.resolve()
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with open(beside, "xb") as file:
-            save(file)
-            file.flush()
-            os.fsync(file.fileno())
-        if force:
-            os.replace(beside, target)
-        else:
-            try:
-                os.link(beside, target)  # unlike a rename, this never replaces a file that has come up meanwhile
-            except FileExistsError:
-                raise UsageError(
-                    f"--out {out} has come up while computing; it was left as it is. Choose another name, "
-                    "or overwrite it with --force."
-                ) from None
-            except OSError:  # a file system without links
-                os.replace(beside, target)
-    except OSError as error:
-        raise BindError(f"--out {out} cannot be written: {error.strerror or error}.") from None
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def save_sparse(file: IO[bytes], value: Any) -> None:
-    np.savez(file, data=value.data, coords=np.stack(value.coords), shape=np.asarray(value.shape, dtype=np.int64))
+# --- results --------------------------------------------------------------------------------------------------------
 
 
 def summary(page: Page, problem: Problem, value: Any, kind: Output) -> None:
@@ -712,18 +544,25 @@ def complain(message: str) -> int:
     return 2
 
 
+def with_minus(words: list[str]) -> list[str]:
+    """The words of a command, of which one may be an expression that begins with a minus: all options are long."""
+    places = [place for place, word in enumerate(words) if re.match(r"-[^-]", word) and word != "-h"]
+    if len(places) != 1 or "--" in words:
+        return words
+    (place,) = places
+    return [*words[:place], *words[place + 1 :], "--", words[place]]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these words, by default those of the command line; the exit code, 0 or 2."""
     if arguments is None:
         arguments = sys.argv[1:]
     try:
-        code = app(list(arguments), prog_name="tensordsl", standalone_mode=False)
+        code = app(with_minus(list(arguments)), prog_name="tensordsl", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except UsageError as error:
         words = error.format_message().replace("Value error, ", "").rstrip(".") + "."
-        if "No such option" in words and any(a.startswith("-") and not a.startswith("--") for a in arguments):
-            words += " An expression that begins with a minus goes in brackets, as '(-x)'."
         command = getattr(getattr(error, "ctx", None), "command_path", None)  # what typer itself has to say
         return complain(f"{words} See {command} --help." if command else words)
     except TensorDSLError as error:

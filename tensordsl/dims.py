@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
+from importlib import import_module
 from math import gcd, lcm
 from numbers import Number
+from operator import index
 from typing import Any
 from unicodedata import normalize
 
@@ -16,7 +18,19 @@ import numpy as np
 
 from tensordsl.errors import BindError, ParseError, ShapeError
 
-operations: dict[str, Callable[..., Any]] = {}  # what expressions can do, by name; the rooms above fill it
+
+class Operations(dict[str, Callable[..., Any]]):
+    """What expressions can do, by name. The rooms above fill it; some are opened only when they are asked for."""
+
+    def __init__(self) -> None:
+        self.rooms: dict[str, str] = {}
+
+    def __missing__(self, name: str) -> Callable[..., Any]:
+        import_module(self.rooms.pop(name))
+        return self[name]
+
+
+operations = Operations()
 
 Monomial = tuple[tuple[str, int], ...]  # ((name, power), ...), sorted by name
 Rational = int | Fraction
@@ -182,6 +196,8 @@ def dims(names: str) -> tuple[Dim, ...]:
     >>> td.vec(td.matrix("A", k, m)).shape
     (k*m,)
     """
+    if not isinstance(names, str):
+        raise ParseError(f"{names!r} names no dimensions: expected a text, as in td.dims('k m').")
     return tuple(Dim(name) for name in names.replace(",", " ").split())
 
 
@@ -226,13 +242,23 @@ def _collect(terms: Iterable[tuple[Monomial, Rational]]) -> AnySize:
     return Size(tuple((m, c if isinstance(c, int) or c.denominator > 1 else c.numerator) for m, c in kept))
 
 
+def whole(value: object) -> int | None:
+    """A whole number of any type as an int; None for anything else, truth values too."""
+    if isinstance(value, bool | np.bool_):
+        return None
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
 def check_size(size: object) -> AnySize:
     """`size` as a size, or a `ShapeError` that says what a size is."""
     if isinstance(size, Size):
         return size
-    if isinstance(size, bool) or not hasattr(size, "__index__"):
+    number = whole(size)
+    if number is None:
         raise ShapeError(f"{size!r} is no size: a size is a whole number that is not negative, or a td.dim.")
-    number = int(size.__index__())
     if number < 0:
         raise ShapeError(f"The size {number} is negative: a size is a whole number that is not negative, or a td.dim.")
     return number

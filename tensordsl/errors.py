@@ -22,12 +22,16 @@ class TensorDSLError(Exception):
 class ShapeError(TensorDSLError):
     """Sizes or orders that do not fit together.
 
-    `sizes`, when given, is the pair of sizes that should have been equal: shape inference reads it.
+    `sizes`, when given, is the pair of sizes that should have been equal, of axes of the `operands`: shape inference
+    reads them.
     """
 
-    def __init__(self, message: str, sizes: tuple[object, object] | None = None) -> None:
+    def __init__(
+        self, message: str, sizes: tuple[object, object] | None = None, operands: tuple[object, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.sizes = sizes
+        self.operands = operands
 
 
 class ParseError(TensorDSLError):

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from inspect import signature
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 import numpy as np
 
-from tensordsl.dims import AnySize, Dim, Shape, check_name, check_size
+from tensordsl.dims import AnySize, Dim, Shape, check_name, check_size, product
 from tensordsl.dims import operations as operations
 from tensordsl.errors import TensorDSLError, UnsupportedError, show_shape
 from tensordsl.labels import Groups
@@ -51,6 +52,10 @@ class Liftable:
 
     def lift(self, function: Operation, arguments: tuple[Any, ...]) -> Any:
         raise NotImplementedError
+
+
+class NoAttributeError(UnsupportedError, AttributeError):
+    """An attribute of NumPy's arrays that an expression has not, in our words; `hasattr` knows it."""
 
 
 def _binary(name: str, a: object, b: object) -> Expr:
@@ -119,6 +124,11 @@ class Expr:
         return len(self.shape)
 
     @property
+    def size(self) -> AnySize:
+        """The number of entries, whole or symbolic; in arithmetic it is a number."""
+        return product(self.shape)
+
+    @property
     def dims(self) -> frozenset[Dim]:
         """The symbolic dimensions that the sizes of this expression and of its symbols are made of."""
         shapes = [self.shape, *(symbol.shape for symbol in self.symbols)]
@@ -151,6 +161,23 @@ class Expr:
 
     def __float__(self) -> float:
         raise TypeError("An expression is no number before it is evaluated: use e.evaluate(...).")
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
+        raise UnsupportedError(
+            f"{brief(self)} of shape {show_shape(self.shape)} is no array of numbers before it is evaluated, and does "
+            "not fit into one: put expressions together with np.stack, np.concatenate or np.block, or use "
+            "e.evaluate(...)."
+        )
+
+    if not TYPE_CHECKING:  # so that attributes that are none are still found out by type checkers
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("__") or not hasattr(np.ndarray, name):
+                raise NoAttributeError(f"An expression has no attribute {name!r}.")
+            raise NoAttributeError(
+                f"An expression has no {name!r}, which NumPy's arrays have: it does not change, and it has no values "
+                "until it is evaluated. Write it with what dir(td.Expr) shows, or use it on e.evaluate(...)."
+            )
 
     def __add__(self, other: object) -> Expr:
         return _binary("add", self, other)
@@ -208,6 +235,21 @@ class Expr:
 
     def __le__(self, other: object) -> Expr:
         return _binary("less_equal", self, other)
+
+    def __and__(self, other: object) -> Expr:
+        return _binary("and", self, other)
+
+    def __rand__(self, other: object) -> Expr:
+        return _binary("and", other, self)
+
+    def __or__(self, other: object) -> Expr:
+        return _binary("or", self, other)
+
+    def __ror__(self, other: object) -> Expr:
+        return _binary("or", other, self)
+
+    def __invert__(self) -> Expr:
+        return _expr("not", self)
 
     def __getitem__(self, key: object) -> Any:
         return operations["getitem"](self, key)
@@ -272,17 +314,41 @@ class Expr:
         """Each matrix of a stack transposed: out[...,j,i] = A[...,i,j]."""
         return _expr("swapaxes", self, -1, -2)
 
+    def clip(self, min: object = None, max: object = None) -> Expr:
+        """The entries kept between two bounds; see `td.clip`."""
+        return _expr("clip", self, min, max)
+
+    def cumsum(self, axis: int | None = None) -> Expr:
+        """The running sums along `axis`, of all entries in their order when None."""
+        return _expr("cumsum", self, axis)
+
+    def take(self, indices: Any, axis: int | None = None) -> Expr:
+        """The entries at a list of places along `axis`, among all entries in their order when None."""
+        return _expr("take", self, indices, axis)
+
+    def repeat(self, repeats: int, axis: int | None = None) -> Expr:
+        """Each entry several times along `axis`, of all entries in their order when None."""
+        return _expr("repeat", self, repeats, axis)
+
+    def copy(self, order: str = "C") -> Expr:
+        """The expression itself, since expressions do not change."""
+        return self
+
+    def astype(self, dtype: Any) -> Expr:
+        """The expression itself: it is of real numbers. Raises `UnsupportedError` for another type than a float."""
+        return _expr("astype", self, dtype)
+
     def dot(self, other: object) -> Expr:
         """NumPy's dot product; see `td.dot`."""
         return _expr("dot", self, other)
 
-    def trace(self) -> Expr:
-        """The sum of the diagonal, A[i,i]; see `td.trace`."""
-        return _expr("trace", self)
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Expr:
+        """The sum of a diagonal, A[i,i]; see `td.trace`."""
+        return _expr("trace", self, offset, axis1, axis2)
 
-    def diagonal(self) -> Expr:
-        """The diagonal of a matrix, out[i] = A[i,i]; see `td.diagonal`."""
-        return _expr("diagonal", self)
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Expr:
+        """A diagonal of a matrix, out[i] = A[i,i]; see `td.diagonal`."""
+        return _expr("diagonal", self, offset, axis1, axis2)
 
     def to_string(self, form: str = "index", ascii: bool = False, kept: int | None = None) -> str:
         """The expression as text, in one of the forms index, cases, slices, matrix, einsum.
@@ -354,8 +420,6 @@ class Expr:
         return self.to_string("index")
 
     def __repr__(self) -> str:
-        if "to_string" not in operations:
-            return f"<{type(self).__name__} {show_shape(self.shape)}>"
         text = brief(self, 200)
         return f"<{text} : {show_shape(self.shape)}>"
 
@@ -365,11 +429,7 @@ class Expr:
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method != "__call__" or kwargs or ufunc not in array_functions:
             extra = f".{method}" if method != "__call__" else ""
-            words = f" with {', '.join(kwargs)}=" if kwargs else ""
-            raise UnsupportedError(
-                f"np.{ufunc.__name__}{extra}{words} has no meaning for an expression here. "
-                f"Known: {', '.join(sorted(f.__name__ for f in array_functions))}."
-            )
+            raise _unknown(f"{ufunc.__name__}{extra}" + (f" with {', '.join(kwargs)}=" if kwargs else ""))
         return array_functions[ufunc](*inputs)
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
@@ -378,18 +438,22 @@ class Expr:
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func not in array_functions:
-            raise UnsupportedError(
-                f"np.{func.__name__} has no meaning for an expression here. "
-                f"Known: {', '.join(sorted(f.__name__ for f in array_functions))}."
-            )
+            raise _unknown(func.__name__)
         try:
             return array_functions[func](*args, **kwargs)
         except TypeError as error:
             words = str(error).partition(") ")[2] or str(error)
+            known = ", ".join(signature(array_functions[func]).parameters)
             raise UnsupportedError(
-                f"np.{func.__name__} of an expression does not take these arguments: {words}. "
-                f"See help(td.{func.__name__}) for those it takes."
+                f"np.{func.__name__} of an expression does not take these arguments: {words}. It takes ({known})."
             ) from None
+
+
+def _unknown(name: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"np.{name} has no meaning for an expression here. Write it with functions that have, or make one of it with "
+        f"td.elementwise or td.primitive. Known: {', '.join(sorted({f.__name__ for f in array_functions}))}."
+    )
 
 
 _interned: WeakValueDictionary[tuple[object, ...], Expr] = WeakValueDictionary()
@@ -594,7 +658,7 @@ class Primitive(Expr):
 
 def brief(node: Expr, width: int = 48) -> str:
     """The text of an expression for a message: short, and never an error of its own."""
-    if node.depth > 30 or node.extent > 300 or "to_string" not in operations:
+    if node.depth > 30 or node.extent > 300:
         return f"an expression of shape {show_shape(node.shape)}, {node.depth} operations deep"
     try:
         text = str(node)

@@ -10,8 +10,10 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from tensordsl.errors import TensorDSLError, UnsupportedError
-from tensordsl.expr import operation
+from tensordsl.expr import array_functions, operation
 from tensordsl.functions.convert import as_expr
 from tensordsl.functions.linalg import linalg
 from tensordsl.functions.record import functions
@@ -20,12 +22,26 @@ from tensordsl.parsing.parse import declared
 # The Array API standard's names for functions that NumPy has another word for.
 STANDARD_NAMES = {
     "acos": "arccos",
+    "acosh": "arccosh",
     "asin": "arcsin",
+    "asinh": "arcsinh",
     "atan": "arctan",
+    "atan2": "arctan2",
+    "atanh": "arctanh",
     "concat": "concatenate",
     "permute_dims": "transpose",
     "pow": "power",
     "eye": "identity",
+}
+
+# What NumPy and Python raise where they are handed a symbol in the place of numbers.
+FROM_NUMPY = (TypeError, AttributeError, ValueError, IndexError, TensorDSLError)
+WAYS_OUT = {
+    "item assignment": "Expressions do not change: join parts with np.concatenate, or choose with np.where.",
+    "has no truth value": "Choose entry by entry with np.where.",
+    "is not iterable": "Sum over an axis with np.sum, or loop over range(n) where the axis has n entries.",
+    "is no number": "Use functions of NumPy, as np.exp in place of math.exp.",
+    "interpreted as an integer": "Give the shape in numbers to count with its sizes, or use np.zeros_like.",
 }
 
 
@@ -35,7 +51,13 @@ def array_namespace() -> SimpleNamespace:
     """The functions of expressions under the names of NumPy and of the Array API standard."""
     named = {alias: functions[name] for alias, name in STANDARD_NAMES.items()}
     constants = {"pi": math.pi, "e": math.e, "inf": math.inf, "nan": math.nan, "newaxis": None}
-    return SimpleNamespace(**functions, **named, **constants, matrix_transpose=lambda x: x.mT, linalg=linalg)
+    matrices = SimpleNamespace(**{**_numpy_names(np.linalg), **vars(linalg)})
+    return SimpleNamespace(**{**_numpy_names(np), **functions, **named}, **constants, linalg=matrices)
+
+
+def _numpy_names(module: Any) -> dict[str, Any]:
+    """What functions of NumPy mean, by their names there."""
+    return {f.__name__: meaning for f, meaning in array_functions.items() if getattr(module, f.__name__, module) is f}
 
 
 def trace_function(f: Callable[..., Any], /, **shapes: Any) -> Any:
@@ -75,11 +97,20 @@ def trace_function(f: Callable[..., Any], /, **shapes: Any) -> Any:
         )
     try:
         found = f(**{name: declared(name, shape) for name, shape in shapes.items()})
-    except (TypeError, TensorDSLError) as error:
+    except FROM_NUMPY as error:
         line = _line_of(f, error)
-        kind = UnsupportedError if isinstance(error, TypeError) else type(error)
-        raise kind(f"{called} cannot be traced{line}: {error}") from error
-    return tuple(map(as_expr, found)) if isinstance(found, tuple | list) else as_expr(found)
+        kind = type(error) if isinstance(error, TensorDSLError) else UnsupportedError
+        raise kind(f"{called} cannot be traced{line}: {error}{_way_out(error)}") from error
+    try:
+        return tuple(map(as_expr, found)) if isinstance(found, tuple | list) else as_expr(found)
+    except TensorDSLError as error:
+        raise UnsupportedError(f"{called} cannot be traced: what it gives is no expression. {error}") from error
+
+
+def _way_out(error: Exception) -> str:
+    """What to write in place of what Python's own words say is not possible."""
+    text = str(error)
+    return next((f". {words}" for sign, words in WAYS_OUT.items() if sign in text), "")
 
 
 def _line_of(f: Callable[..., Any], error: Exception) -> str:

@@ -108,6 +108,13 @@ def test_diff_of_one_form_shows_it_alone(run, form, text):
     assert err.splitlines() == ["assumed  A (k, k)   x (k,)   (give others as --shape A=k,k)"]
 
 
+def test_an_expression_may_begin_with_a_minus(run):
+    code, out, _ = run("diff", "-x'*x", "--wrt", "x", "--dialect", "matlab", "--form", "index")
+    assert code == 0
+    assert "-2*x[i] -> [i]" in out
+    assert run("diff", "--wrt", "x", "-x")[0] == run("diff", "--wrt", "x", "--", "-x")[0] == 0
+
+
 def test_diff_in_latex(run):
     _, out, _ = run("diff", "Σ * outer(w, w)", "--wrt", "w", "--latex")
     k = td.dim("k")
@@ -400,7 +407,7 @@ BAD = [
     (["diff", FLAGSHIP, "--wrt", "x", "--shape", "A=k,k", "--shape", "A=n,n"], ["gives A twice"]),
     (["diff", FLAGSHIP, "--wrt", "x", "--shape", "B=k,k"], ["given for B", "not in the expression"]),
     (["diff", "x - x", "--wrt", "x"], ["The shape of x cannot be told", "--shape x=k"]),
-    (["diff", "-x", "--wrt", "x"], ["begins with a minus"]),
+    (["diff", "-x", "-y", "--wrt", "x"], ["No such option"]),
     (["diff"], ["Missing argument"]),
     (["nonsense"], ["No such command"]),
     (["--nonsense"], ["No such option"]),

@@ -181,11 +181,13 @@ BY_HAND = {
     "exp": math.exp, "log": math.log, "sqrt": math.sqrt, "sin": math.sin, "cos": math.cos, "tanh": math.tanh,
     "sigmoid": lambda v: 1 / (1 + math.exp(-v)), "abs": abs, "sign": lambda v: math.copysign(1.0, v), "power": math.pow,
     "expm1": math.expm1, "log1p": math.log1p, "tan": math.tan, "arcsin": math.asin, "arccos": math.acos,
-    "arctan": math.atan, "sinh": math.sinh, "cosh": math.cosh, "softplus": lambda v: math.log(1 + math.exp(v)),
+    "arctan": math.atan, "arctan2": math.atan2, "arcsinh": math.asinh, "arccosh": math.acosh, "arctanh": math.atanh,
+    "sinh": math.sinh, "cosh": math.cosh, "softplus": lambda v: math.log(1 + math.exp(v)),
     "relu": lambda v: max(v, 0.0), "erf": math.erf, "lgamma": math.lgamma, "digamma": lambda v: polygamma_series(0, v),
     "polygamma": lambda n, v: polygamma_series(int(n), v), "maximum": max, "minimum": min, "equal": operator.eq,
     "not_equal": operator.ne, "where": lambda c, a, b: a if c else b, "greater": operator.gt,
     "less": operator.lt, "greater_equal": operator.ge, "less_equal": operator.le,
+    "logical_and": lambda a, b: bool(a and b), "logical_or": lambda a, b: bool(a or b), "logical_not": operator.not_,
 }  # fmt: skip
 
 

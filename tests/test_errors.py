@@ -164,7 +164,7 @@ SAYS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "arguments": (lambda: td.exp(x, y), td.UnsupportedError, ["exp takes 1 argument, not 2"]),
     "ufunc": (lambda: np.heaviside(x, x), td.UnsupportedError, ["np.heaviside", "Known: "]),
     "ufunc method": (lambda: np.add.reduce(x), td.UnsupportedError, ["np.add.reduce"]),
-    "function": (lambda: np.roll(x, 1), td.UnsupportedError, ["np.roll", "Known: "]),
+    "function": (lambda: np.sort(x), td.UnsupportedError, ["np.sort", "Known: "]),
 }
 
 

@@ -130,10 +130,6 @@ EXAMPLES: dict[str, list[tuple[Expr, Expr]]] = {
         (td.sin(x) ** 2 + td.cos(x) ** 2, one),
         (y - 2 * a * td.sin(x) ** 2 - 2 * a * td.cos(x) ** 2, y - 2 * a * one),
     ],
-    "maximum_with_zero": [
-        (td.maximum(x, 0), td.relu(x)),
-        (td.maximum(0, 1 - V), td.relu(1 - V)),
-    ],
     "exact_exponent": [
         (p**0.5, td.sqrt(p)),
         (p**-0.5, 1 / td.sqrt(p)),

@@ -41,6 +41,11 @@ def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
             f"The data for {name} is a dask array; expressions run on NumPy arrays here. "
             f"Give {name}.compute() where it fits in memory."
         )
+    if isinstance(value, Expr):
+        raise BindError(
+            f"The data for {name} is the expression {brief(value)}; expected numbers. Give its value, e.evaluate(...), "
+            f"or write it in the place of {name}."
+        )
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tensordsl.calculus import jacobian
 from tensordsl.dims import evaluate as size_value
+from tensordsl.dims import whole
 from tensordsl.errors import DerivativeError, UnsupportedError
 from tensordsl.execution.compiled import compile as compile_function
 from tensordsl.expr import Expr, Symbol, brief
@@ -40,6 +41,13 @@ def check_derivative(
     True
     """
     node = as_expr(F)
+    derivative = None if derivative is None else as_expr(derivative)
+    if data is not None and not isinstance(data, Mapping):
+        raise UnsupportedError(f"The data of a check are a mapping, {{x: ...}}, not a {type(data).__name__}.")
+    if not isinstance(rtol, int | float):
+        raise UnsupportedError(f"A check with rtol={rtol!r}: expected the relative gap that is allowed, a number.")
+    if whole(seed) is None or seed < 0:
+        raise UnsupportedError(f"A check with seed={seed!r}: expected a whole number that is not negative.")
     if not isinstance(x, Symbol):
         raise UnsupportedError(f"A derivative is checked with respect to a symbol, not {x!r}.")
     ours = jacobian(node, x) if derivative is None else derivative

@@ -109,10 +109,7 @@ def guarded(function: Callable[..., Any], fixed: tuple[int, ...]) -> Callable[..
         try:
             return function(*values, *fixed)
         except np.linalg.LinAlgError as error:
-            raise BindError(
-                f"A matrix that is inverted or solved with is singular for this data ({error}). "
-                "Check the data, or add a small multiple of td.identity to the matrix."
-            ) from None
+            raise BindError(f"{_cause(error)} for this data ({error}). {_way_out(error)}") from None
         except MemoryError as error:
             raise BindError(
                 f"The result does not fit in memory ({error}). td.plan(...) says how large it is; output='sparse' and "
@@ -126,6 +123,22 @@ def guarded(function: Callable[..., Any], fixed: tuple[int, ...]) -> Callable[..
             ) from None
 
     return run
+
+
+def _cause(error: np.linalg.LinAlgError) -> str:
+    """What a matrix is not that it has to be."""
+    words = str(error)
+    if "positive definite" in words:
+        return "A matrix whose Cholesky factor is taken is not positive definite"
+    if "converge" in words:
+        return "A decomposition of a matrix is not found"
+    return "A matrix that is inverted or solved with is singular"
+
+
+def _way_out(error: np.linalg.LinAlgError) -> str:
+    if "converge" in str(error):
+        return "Check the data for entries that are not finite."
+    return "Check the data, or add a small multiple of td.identity to the matrix."
 
 
 # --- operators ----------------------------------------------------------------------------------------------------
@@ -213,7 +226,7 @@ def compile(e: Any, output: str = "dense") -> CompiledFunction:
     >>> float(value), gradient
     (5.0, array([2., 4.]))
     """
-    if output not in OUTPUTS:
+    if not isinstance(output, str) or output not in OUTPUTS:
         raise UnsupportedError(f"The output {output!r} is unknown; known are {', '.join(map(repr, OUTPUTS))}.")
     single = not isinstance(e, tuple | list)
     expressions = [as_expr(item) for item in ([e] if single else e)]

@@ -172,6 +172,20 @@ arctan: Callable[..., Expr] = function(
 )
 
 
+arctan2: Callable[..., Expr] = function(
+    "arctan2",
+    "np.arctan2({0}, {1})",
+    lambda z, y, x: (x * reciprocal(x**2 + y**2), -y * reciprocal(x**2 + y**2)),
+    ufunc="np.arctan2",
+    operations=20,
+    sample=((0.5, 2.0), (-2.0, 2.0)),
+    domain="points other than the origin",
+    same=(np.arctan2,),
+    source="d arctan(y/x) = (x dy − y dx)/(x² + y²), from DLMF 4.24.9",
+    about="The angle of the point (x[i], y[i]), in radians from -π to π; y is the first argument.",
+)
+
+
 sinh: Callable[..., Expr] = function(
     "sinh",
     "np.sinh({0})",
@@ -211,6 +225,49 @@ tanh: Callable[..., Expr] = function(
 )
 
 
+arcsinh: Callable[..., Expr] = function(
+    "arcsinh",
+    "np.arcsinh({0})",
+    lambda y, x: reciprocal(sqrt(1 + x**2)),
+    ufunc="np.arcsinh",
+    operations=20,
+    latex=r"\operatorname{arsinh}",
+    same=(np.arcsinh,),
+    source="arsinh′ x = 1/√(1 + x²), DLMF 4.38.9",
+    about="The inverse hyperbolic sine: sinh(out[i]) = x[i].",
+)
+
+
+arccosh: Callable[..., Expr] = function(
+    "arccosh",
+    "np.arccosh({0})",
+    lambda y, x: reciprocal(sqrt(x**2 - 1)),
+    ufunc="np.arccosh",
+    operations=20,
+    sample=((1.5, 3.0),),
+    domain="numbers above 1",
+    latex=r"\operatorname{arcosh}",
+    same=(np.arccosh,),
+    source="arcosh′ x = 1/√(x² − 1), DLMF 4.38.10",
+    about="The inverse hyperbolic cosine: cosh(out[i]) = x[i].",
+)
+
+
+arctanh: Callable[..., Expr] = function(
+    "arctanh",
+    "np.arctanh({0})",
+    lambda y, x: reciprocal(1 - x**2),
+    ufunc="np.arctanh",
+    operations=20,
+    sample=((-0.8, 0.8),),
+    domain="numbers between -1 and 1",
+    latex=r"\operatorname{artanh}",
+    same=(np.arctanh,),
+    source="artanh′ x = 1/(1 − x²), DLMF 4.38.11",
+    about="The inverse hyperbolic tangent: tanh(out[i]) = x[i].",
+)
+
+
 # exp(-log(1 + exp(-x))), which neither overflows nor loses small values.
 sigmoid: Callable[..., Expr] = function(
     "sigmoid",
@@ -236,7 +293,7 @@ softplus: Callable[..., Expr] = function(
 
 erf: Callable[..., Expr] = function(
     "erf",
-    "erf({0})",
+    "{erf}({0})",
     lambda y, x: 2 / pi**0.5 * exp(-(x**2)),
     operations=20,
     calls=(routines.erf,),
@@ -247,7 +304,7 @@ erf: Callable[..., Expr] = function(
 
 lgamma: Callable[..., Expr] = function(
     "lgamma",
-    "lgamma({0})",
+    "{lgamma}({0})",
     lambda y, x: digamma(x),
     operations=30,
     sample=((0.5, 3.0),),
@@ -261,7 +318,7 @@ lgamma: Callable[..., Expr] = function(
 
 digamma: Callable[..., Expr] = function(
     "digamma",
-    "digamma({0})",
+    "{digamma}({0})",
     lambda y, x: _polygamma(1, x),
     operations=30,
     sample=((0.5, 3.0),),
@@ -275,7 +332,7 @@ digamma: Callable[..., Expr] = function(
 
 _polygamma: Callable[..., Expr] = function(
     "polygamma",
-    "polygamma({0}, {1})",
+    "{polygamma}({0}, {1})",
     lambda y, n, x: (None, _polygamma(n + 1, x)),
     operations=50,
     sample=((1.0, 1.0), (0.5, 3.0)),

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from tensordsl.contraction import add_terms, contract
-from tensordsl.dims import AnySize, Shape, check_size, divide, product
-from tensordsl.errors import show_shape
+from tensordsl.dims import AnySize, Shape, check_size, divide, product, whole
+from tensordsl.errors import UnsupportedError, show_shape
 from tensordsl.expr import Expr, Select, operation
-from tensordsl.functions.convert import as_expr, axis_numbers, mismatch, plain
+from tensordsl.functions.convert import as_expr, axis_numbers, mismatch, one_axis, plain
 from tensordsl.functions.multilinear import transpose
 from tensordsl.functions.operators import broadcast_shape, broadcast_to
 from tensordsl.functions.record import public
@@ -40,6 +40,8 @@ def reshape(a: object, shape: Any, order: str = "C") -> Expr:
     """
     node = as_expr(a)
     given = shape if isinstance(shape, tuple | list) else (shape,)
+    if not isinstance(order, str):
+        raise UnsupportedError(f"reshape with order={order!r}: the order is 'C' or 'F'.")
     if order == "F":
         turned = tuple(reversed(given))
         return transpose(reshape(transpose(node), turned))
@@ -89,26 +91,31 @@ def swapaxes(a: object, axis1: int, axis2: int) -> Expr:
     (4, 3, 2)
     """
     node = as_expr(a)
-    (first,), (second,) = axis_numbers(axis1, node, "swapaxes"), axis_numbers(axis2, node, "swapaxes")
+    first, second = one_axis(axis1, node, "swapaxes"), one_axis(axis2, node, "swapaxes")
     order = list(range(node.ndim))
     order[first], order[second] = second, first
     return transpose(node, order)
 
 
 @public(np.moveaxis)
-def moveaxis(a: object, source: int, destination: int) -> Expr:
+def moveaxis(a: object, source: Any, destination: Any) -> Expr:
     """An axis at another place, the others in their order: out[j,k,i] = T[i,j,k] for the axis 0 moved to the end.
 
-    Raises `ShapeError` for an axis that is not there.
+    Several axes are moved by two lists. Raises `ShapeError` for an axis that is not there.
 
     >>> import tensordsl as td
     >>> td.moveaxis(td.tensor("T", 2, 3, 4), 0, -1).shape
     (3, 4, 2)
     """
     node = as_expr(a)
-    (start,), (end,) = axis_numbers(source, node, "moveaxis"), axis_numbers(destination, node, "moveaxis")
-    order = [place for place in range(node.ndim) if place != start]
-    order.insert(end, start)
+    starts, ends = axis_numbers(source, node, "moveaxis"), axis_numbers(destination, node, "moveaxis")
+    if len(starts) != len(ends):
+        raise mismatch(
+            f"moveaxis of {len(starts)} axes to {len(ends)} places.", [(node, True)], "Name a place for each axis."
+        )
+    order = [place for place in range(node.ndim) if place not in starts]
+    for end, start in sorted(zip(ends, starts, strict=True)):
+        order.insert(end, start)
     return transpose(node, order)
 
 
@@ -127,7 +134,7 @@ def expand_dims(a: object, axis: Any) -> Expr:
     places = axis if isinstance(axis, tuple | list) else (axis,)
     ndim = node.ndim + len(places)
     for place in places:
-        if not isinstance(place, int) or not -ndim <= place < ndim:
+        if whole(place) is None or not -ndim <= place < ndim:
             raise mismatch(f"expand_dims: there is no place {place!r}.", [(node, True)], f"Places end at {ndim - 1}.")
     wanted = {place % ndim for place in places}
     if len(wanted) < len(places):
@@ -174,9 +181,10 @@ def placed(node: Expr, axis: int, start: AnySize, size: AnySize) -> Expr:
 
 
 @public(np.concatenate)
-def concatenate(arrays: Sequence[Any], axis: int = 0) -> Expr:
+def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Expr:
     """Tensors one after the other along an axis: out[i] = x[i] for i < len(x), then y[i - len(x)], ...
 
+    With None all entries of each follow, in their order.
     Raises `ShapeError` where the other axes differ in size, `UnsupportedError` for no tensor at all.
 
     >>> import tensordsl as td
@@ -187,10 +195,12 @@ def concatenate(arrays: Sequence[Any], axis: int = 0) -> Expr:
     True
     """
     nodes = _several(arrays, "concatenate")
+    if axis is None:
+        nodes, axis = [ravel(node) for node in nodes], 0
     first = nodes[0]
     if first.ndim == 0:
         raise mismatch("concatenate takes tensors with an axis.", [(first, True)], "Use td.stack for scalars.")
-    (place,) = axis_numbers(axis, first, "concatenate")
+    place = one_axis(axis, first, "concatenate")
     for node in nodes[1:]:
         for other in range(first.ndim) if node.ndim == first.ndim else ():
             if other != place and node.shape[other] != first.shape[other]:
@@ -223,6 +233,7 @@ def _several(arrays: Any, what: str) -> list[Expr]:
     return [as_expr(array) for array in arrays]
 
 
+@operation("stack")
 @public(np.stack)
 def stack(arrays: Sequence[Any], axis: int = 0) -> Expr:
     """Tensors of one shape along a new axis: out[0,i] = x[i], out[1,i] = y[i].

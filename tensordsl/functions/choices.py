@@ -8,11 +8,22 @@ from typing import Any, cast
 import numpy as np
 
 from tensordsl.contraction import number_of
-from tensordsl.expr import Elementwise, Expr, Liftable, operation
+from tensordsl.errors import UnsupportedError
+from tensordsl.expr import (
+    Contraction,
+    Elementwise,
+    Expr,
+    Liftable,
+    Select,
+    array_functions,
+    brief,
+    operation,
+)
 from tensordsl.functions.convert import as_expr
 from tensordsl.functions.elementwise import function, half, lifted
 from tensordsl.functions.operators import broadcast_shape, broadcast_to
 from tensordsl.functions.record import public
+from tensordsl.labels import flat
 
 
 def comparison(name: str, sign: str, latex: str, same: Any) -> Callable[..., Expr]:
@@ -119,8 +130,67 @@ def _is_truth(node: Expr) -> bool:
     return isinstance(node, Elementwise) and node.record.truth
 
 
+def logic(name: str, sign: str, arity: int, latex: str, same: Any) -> Callable[..., Expr]:
+    """A function of truth values, which any numbers are: true where they are not zero."""
+    values = ", ".join(f"{{{place}}}" for place in range(arity))
+    shown = f"{sign} b[i]".join(["a[i] ", ""]) if arity == 2 else f"{sign} a[i]"
+    return function(
+        name,
+        f"np.{name}({values})",
+        lambda y, *arguments: (None,) * arity,
+        latex=latex,
+        same=(same,),
+        sample=((0.5, 1.0),) * arity,
+        truth=True,
+        source="a truth value is constant almost everywhere",
+        about=f"Whether {shown}, entry by entry, of truth values; a number is true where it is not zero.",
+    )
+
+
+logical_and = logic("logical_and", "and", 2, r"\operatorname{and}", np.logical_and)
+logical_or = logic("logical_or", "or", 2, r"\operatorname{or}", np.logical_or)
+logical_not = logic("logical_not", "not", 1, r"\operatorname{not}", np.logical_not)
+
+
+def of_truths(name: str, sign: str, logical: Callable[..., Expr], same: Any) -> None:
+    """What `&`, `|` and `~` mean, which are of the bits of numbers: that of truth values alone."""
+
+    def combine(*arguments: object) -> Expr:
+        for argument in arguments:
+            if not isinstance(argument, Liftable) and not _holds_truth(argument):
+                shown = brief(argument) if isinstance(argument, Expr) else repr(argument)
+                raise UnsupportedError(
+                    f"{sign} is of truth values such as x > 0, and {shown} is none: put comparisons in parentheses, as "
+                    f"in (x > 0) & (y > 0), or use np.{logical.__name__} for numbers."
+                )
+        return logical(*arguments)
+
+    operation(name)(combine)
+    array_functions[same] = combine
+
+
+def _holds_truth(value: object) -> bool:
+    """Whether all that a value has are truth values: comparisons, and parts of them."""
+    if not isinstance(value, Expr):
+        return bool(np.asarray(value).dtype == np.bool_)
+    if isinstance(value, Contraction):
+        bound = {label for slots in (value.output, *value.slots) for label in flat(slots)}
+        summed = bound - set(flat(value.output))
+        values = [factor for factor in value.factors if not isinstance(factor, Select)]
+        taken = {
+            flat(slots)[-1] for factor, slots in zip(value.factors, value.slots, strict=True) if factor not in values
+        }
+        return value.coefficient == 1 and summed <= taken and all(map(_is_truth, values))
+    return _is_truth(value)
+
+
+of_truths("and", "&", logical_and, np.bitwise_and)
+of_truths("or", "|", logical_or, np.bitwise_or)
+of_truths("not", "~", logical_not, np.invert)
+
+
 @public(np.where)
-def where(condition: object, a: object, b: object) -> Expr:
+def where(condition: object, a: object = None, b: object = None) -> Expr:
     """One of two, entry by entry, broadcast: out[i] = a[i] where condition[i] is true (not zero), else b[i].
 
     Both are computed everywhere, so a branch must not fail where it is not taken: log(where(x > 0, x, 1)) rather than
@@ -132,6 +202,11 @@ def where(condition: object, a: object, b: object) -> Expr:
     >>> td.where(x > 0, x, x / 10).evaluate(x=[-1.0, 0.0, 2.0])
     array([-0.1,  0. ,  2. ])
     """
+    if a is None or b is None:
+        raise UnsupportedError(
+            "where takes a condition and two branches, where(x > 0, x, 0): where entries are true depends on the data, "
+            "and so would the shape of their positions."
+        )
     if any(isinstance(argument, Liftable) for argument in (condition, a, b)):
         return lifted(where, condition, a, b)
     test = as_expr(condition)
@@ -143,6 +218,7 @@ def where(condition: object, a: object, b: object) -> Expr:
     return _where(test, a, b)
 
 
+@operation("clip")
 @public(np.clip)
 def clip(a: object, low: object = None, high: object = None) -> Expr:
     """The entries kept between two bounds, broadcast: out[i] = min(max(a[i], low[i]), high[i]); None is no bound.
@@ -153,5 +229,6 @@ def clip(a: object, low: object = None, high: object = None) -> Expr:
     >>> td.clip(td.vector("x", 3), 0, 1).evaluate(x=[-1.0, 0.5, 3.0])
     array([0. , 0.5, 1. ])
     """
-    value = cast(Expr, a) if low is None else maximum(a, low)
+    start = cast(Expr, a) if isinstance(a, Liftable) else as_expr(a)
+    value = start if low is None else maximum(start, low)
     return value if high is None else minimum(value, high)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from tensordsl.contraction import contract, number, zero
-from tensordsl.dims import AnySize, Size, check_size
+from tensordsl.dims import AnySize, Size, check_size, whole
 from tensordsl.errors import ShapeError, UnsupportedError, describe, show_shape
-from tensordsl.expr import Constant, Expr, Select, Symbol, brief, symbol
+from tensordsl.expr import Constant, Expr, Select, Symbol, brief, operations, symbol
 from tensordsl.facts import implied
 from tensordsl.functions.record import public
 from tensordsl.labels import singles
@@ -26,11 +26,19 @@ def as_expr(value: object) -> Expr:
         return contract(1, [], (), {0: value})
     if isinstance(value, Fraction):
         return number(value)
+    if isinstance(value, list | tuple) and _holds_expressions(value):
+        return operations["stack"](value)  # type: ignore[no-any-return]
     if isinstance(value, AnyNumber | np.ndarray | list | tuple | np.generic):
         return constant(value)
     raise UnsupportedError(
         f"{value!r} ({type(value).__name__}) cannot stand in an expression: expected an expression, "
         "a number, a size, or a NumPy array."
+    )
+
+
+def _holds_expressions(value: list[Any] | tuple[Any, ...]) -> bool:
+    return any(
+        isinstance(item, Expr | Size) or (isinstance(item, list | tuple) and _holds_expressions(item)) for item in value
     )
 
 
@@ -44,8 +52,11 @@ def declare(name: str, shape: Sequence[AnySize], *, triangular: str | None = Non
         raise UnsupportedError(
             f"{unknown[0]!r} of {name} is no property; known are {', '.join(PROPERTIES)} and triangular='lower'."
         )
+    shape = [check_size(size) for size in shape]
+    for word, holds in properties.items():
+        check_flag(holds, word)
     known = {word for word, holds in properties.items() if holds}
-    if triangular not in (None, "lower", "upper"):
+    if triangular is not None and (not isinstance(triangular, str) or triangular not in ("lower", "upper")):
         raise ShapeError(f"triangular={triangular!r} of {name}: expected 'lower' or 'upper'.")
     known |= {triangular} if triangular else set()
     square = len(shape) == 2 and shape[0] == shape[1]
@@ -228,9 +239,9 @@ def check_position(position: AnySize, size: AnySize) -> AnySize:
     """A position on an axis, negative ones counted from the end."""
     if isinstance(position, Size):
         return position
-    if isinstance(position, bool) or not hasattr(position, "__index__"):
+    place = whole(position)
+    if place is None:
         raise ShapeError(f"{position!r} is no position: a position is a whole number or a td.dim.")
-    place = int(position.__index__())
     if isinstance(size, int) and not -size <= place < size:
         raise ShapeError(
             f"The position {place} is out of range on an axis of size {size}: positions go from {-size} to {size - 1}."
@@ -243,7 +254,7 @@ def mismatch(
 ) -> ShapeError:
     """The error for shapes that do not fit: what was asked, each operand with its shape, a way out."""
     rows = describe((brief(node), node.shape, bad) for node, bad in operands)
-    return ShapeError(f"{what}\n{rows}\n{way_out}", sizes)
+    return ShapeError(f"{what}\n{rows}\n{way_out}", sizes, tuple(node for node, _ in operands))
 
 
 def axis_numbers(axis: Any, node: Expr, what: str) -> tuple[int, ...]:
@@ -251,16 +262,25 @@ def axis_numbers(axis: Any, node: Expr, what: str) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(node.ndim))
     axes = axis if isinstance(axis, tuple | list) else (axis,)
-    found = []
-    for place in axes:
-        if not isinstance(place, int) or not -node.ndim <= place < node.ndim:
-            raise mismatch(
-                f"{what}: there is no axis {place!r}.", [(node, True)], f"Axes go from {-node.ndim} to {node.ndim - 1}."
-            )
-        found.append(place % node.ndim)
+    found = tuple(one_axis(place, node, what) for place in axes)
     if len(set(found)) < len(found):
         raise mismatch(f"{what}: an axis is named twice in {axes}.", [(node, True)], "Name each axis once.")
-    return tuple(found)
+    return found
+
+
+def one_axis(axis: Any, node: Expr, what: str) -> int:
+    """An axis as a number from 0."""
+    place = whole(axis)
+    if place is None or not -node.ndim <= place < node.ndim:
+        known = f"Axes go from {-node.ndim} to {node.ndim - 1}." if node.ndim else "It has no axes."
+        raise mismatch(f"{what}: there is no axis {axis!r}.", [(node, True)], known)
+    return place % node.ndim
+
+
+def check_flag(value: Any, what: str) -> None:
+    """That an option is true or false."""
+    if not isinstance(value, bool | np.bool_ | int):
+        raise UnsupportedError(f"{what}={value!r}: expected True or False.")
 
 
 def plain(node: Expr) -> tuple[tuple[int, ...], ...]:

@@ -14,8 +14,8 @@ import numpy as np
 
 from tensordsl.contraction import add_terms, contract, scale
 from tensordsl.dims import AnySize, product
-from tensordsl.errors import ShapeError, UnsupportedError, show_shape
-from tensordsl.expr import Expr, Liftable, Select, array_functions, brief, operation
+from tensordsl.errors import ParseError, ShapeError, UnsupportedError, show_shape
+from tensordsl.expr import Expr, Liftable, Select, array_functions, brief, operation, operations
 from tensordsl.functions.convert import as_expr, check_position
 from tensordsl.functions.elementwise import divide, power
 from tensordsl.functions.record import functions
@@ -49,6 +49,8 @@ def indices(names: str) -> Any:
     >>> (A[i, j] * x[j]).tensor(i) == A @ x
     True
     """
+    if not isinstance(names, str):
+        raise ParseError(f"{names!r} names no indices: expected a text, as in td.indices('i j').")
     found = tuple(Index(name) for name in names.replace(",", " ").split())
     return found[0] if len(found) == 1 else found
 
@@ -208,6 +210,21 @@ class Indexed(Liftable):
 
     def __le__(self, other: Any) -> Indexed:
         return self.lift(functions["less_equal"], (self, other))
+
+    def __and__(self, other: Any) -> Indexed:
+        return self.lift(operations["and"], (self, other))
+
+    def __rand__(self, other: Any) -> Indexed:
+        return self.lift(operations["and"], (other, self))
+
+    def __or__(self, other: Any) -> Indexed:
+        return self.lift(operations["or"], (self, other))
+
+    def __ror__(self, other: Any) -> Indexed:
+        return self.lift(operations["or"], (other, self))
+
+    def __invert__(self) -> Indexed:
+        return self.lift(operations["not"], (self,))
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         known: dict[Any, Callable[..., Any]] = {

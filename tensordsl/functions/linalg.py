@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tensordsl.contraction import contract
-from tensordsl.dims import AnySize, Shape
+from tensordsl.dims import AnySize, Shape, whole
 from tensordsl.errors import UnsupportedError
 from tensordsl.expr import Expr, Primitive, array_functions
 from tensordsl.functions import routines
@@ -109,7 +109,7 @@ logdet_record = PrimitiveRecord(
 adjugate_record = PrimitiveRecord(
     "adjugate",
     1,
-    "adjugate({0})",
+    "{adjugate}({0})",
     _same,
     "∂Y_ij/∂X_kl = (Y_ij Y_lk − Y_ik Y_lj)/det X for Y = adj X, from Y = det(X) X⁻¹, for an invertible X",
     r"\operatorname{adj}",
@@ -240,9 +240,9 @@ def matrix_power(a: object, n: int) -> Expr:
     (True, True)
     """
     node = square_matrix("matrix_power", a)
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
+    count = whole(n)
+    if count is None:
         raise UnsupportedError(f"matrix_power takes a whole number of factors, not {n!r}; expm and sqrtm are others.")
-    count = int(n.__index__())
     base = inv(node) if count < 0 else node
     value: Expr | None = None
     if 0 < abs(count) <= SHORT_POWER:  # one product, whose factors are read and joined as any

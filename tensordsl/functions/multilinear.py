@@ -8,11 +8,11 @@ from typing import Any, cast
 import numpy as np
 
 from tensordsl.contraction import Operand, contract
-from tensordsl.dims import AnySize, check_size, divide, product
+from tensordsl.dims import AnySize, check_size, divide, product, whole
 from tensordsl.errors import ShapeError, UnsupportedError, mark, show_shape
-from tensordsl.expr import Expr, brief, operation
+from tensordsl.expr import Expr, Select, brief, operation
 from tensordsl.facts import is_symmetric
-from tensordsl.functions.convert import as_expr, axis_numbers, mismatch, plain
+from tensordsl.functions.convert import as_expr, axis_numbers, check_flag, mismatch, plain
 from tensordsl.functions.elementwise import divide as divide_entries
 from tensordsl.functions.operators import matmul, multiply
 from tensordsl.functions.record import public
@@ -88,7 +88,7 @@ def tensordot(a: object, b: object, axes: Any = 2) -> Expr:
     A[k,j]*T[i,j,k] -> [i]
     """
     left, right = as_expr(a), as_expr(b)
-    if isinstance(axes, int):
+    if whole(axes) is not None:
         if not 0 <= axes <= min(left.ndim, right.ndim):
             raise mismatch(
                 f"tensordot over {axes} axes.",
@@ -97,7 +97,9 @@ def tensordot(a: object, b: object, axes: Any = 2) -> Expr:
             )
         pairs = ([*range(left.ndim - axes, left.ndim)], [*range(axes)])
     else:
-        first, second = ([v] if isinstance(v, int) else list(v) for v in axes)
+        if not isinstance(axes, tuple | list) or len(axes) != 2:
+            raise UnsupportedError(f"tensordot over axes={axes!r}: expected a number of axes, or two lists of them.")
+        first, second = (v if isinstance(v, tuple | list) else [v] for v in axes)
         pairs = ([*axis_numbers(first, left, "tensordot")], [*axis_numbers(second, right, "tensordot")])
     if len(pairs[0]) != len(pairs[1]):
         raise mismatch(
@@ -282,7 +284,7 @@ def unvec(v: object, shape: Sequence[AnySize]) -> Expr:
     True
     """
     node = as_expr(v)
-    sizes = tuple(check_size(size) for size in shape)
+    sizes = tuple(check_size(size) for size in (shape if isinstance(shape, tuple | list) else (shape,)))
     if node.ndim != 1 or node.shape[0] != product(sizes):
         raise mismatch(
             f"unvec to shape {show_shape(sizes)} takes a vector of size {product(sizes)}.",
@@ -306,9 +308,9 @@ def transpose(a: object, axes: Any = None) -> Expr:
     (3, 2, 4)
     """
     node = as_expr(a)
-    if axes is not None and len(axes) == 1 and isinstance(axes[0], tuple | list):
+    if isinstance(axes, tuple | list) and len(axes) == 1 and isinstance(axes[0], tuple | list):
         axes = axes[0]
-    order = tuple(reversed(range(node.ndim))) if axes is None else axis_numbers(tuple(axes), node, "transpose")
+    order = tuple(reversed(range(node.ndim))) if axes is None else axis_numbers(axes, node, "transpose")
     if len(order) != node.ndim:
         raise mismatch(f"transpose to the axes {axes}.", [(node, True)], f"Name each of the {node.ndim} axes once.")
     if order == (1, 0) and is_symmetric(node):
@@ -318,18 +320,18 @@ def transpose(a: object, axes: Any = None) -> Expr:
 
 @operation("trace")
 @public(np.trace)
-def trace(a: object) -> Expr:
-    """The sum of the diagonal: out = A[i,i]; over the first two axes of a tensor.
+def trace(a: object, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Expr:
+    """The sum of the diagonal: out = A[i,i]; over the first two axes of a tensor, or those named.
 
-    Raises `ShapeError` unless those axes have one size. Derivative: ∂tr(A)/∂A[k,l] = δ[k,l].
+    With `offset` the diagonal above (or, where negative, below): out = A[i,i+offset]. Raises `ShapeError` unless those
+    axes have one size. Derivative: ∂tr(A)/∂A[k,l] = δ[k,l].
 
     >>> import tensordsl as td
     >>> A = td.matrix("A", 3, 3)
     >>> td.grad(td.trace(A), A) == td.identity(3)
     True
     """
-    node = as_expr(a)
-    _need_diagonal(node, "trace")
+    node = _square(a, offset, axis1, axis2, "trace")
     slots = ((0,), (0,), *singles(range(2, node.ndim)))
     sizes = {p: size for p, size in enumerate(node.shape) if p != 1}
     return contract(1, [(node, slots)], slots[2:], sizes)
@@ -337,23 +339,28 @@ def trace(a: object) -> Expr:
 
 @operation("diagonal")
 @public(np.diagonal)
-def diagonal(a: object) -> Expr:
-    """The diagonal: out[i] = A[i,i]; of a tensor's first two axes, put last as in NumPy.
+def diagonal(a: object, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Expr:
+    """The diagonal: out[i] = A[i,i]; of a tensor's first two axes, or those named, put last as in NumPy.
 
-    Raises `ShapeError` unless those axes have one size.
+    With `offset` that above (or, where negative, below): out[i] = A[i,i+offset]. Raises `ShapeError` unless those axes
+    have one size.
 
     >>> import tensordsl as td
     >>> print(td.diagonal(td.matrix("A", 3, 3)))
     A[i,i] -> [i]
     """
-    node = as_expr(a)
-    _need_diagonal(node, "diagonal")
+    node = _square(a, offset, axis1, axis2, "diagonal")
     slots = ((0,), (0,), *singles(range(2, node.ndim)))
     sizes = {p: size for p, size in enumerate(node.shape) if p != 1}
     return contract(1, [(node, slots)], (*slots[2:], (0,)), sizes)
 
 
-def _need_diagonal(node: Expr, what: str) -> None:
+def _square(a: object, offset: int, axis1: int, axis2: int, what: str) -> Expr:
+    """The tensor with the axes of a diagonal first, and with what lies beyond the one meant cut off."""
+    node = as_expr(a)
+    if node.ndim >= 2:
+        first = axis_numbers((axis1, axis2), node, what)
+        node = transpose(node, [*first, *(place for place in range(node.ndim) if place not in first)])
     if node.ndim < 2 or node.shape[0] != node.shape[1]:
         raise mismatch(
             f"{what} takes a square matrix, or a tensor whose first two axes have one size.",
@@ -361,13 +368,29 @@ def _need_diagonal(node: Expr, what: str) -> None:
             "Use td.einsum to name the axes meant.",
             (node.shape[0], node.shape[1]) if node.ndim > 1 else None,
         )
+    by = _offset(offset, what)
+    if by:
+        size = node.shape[0]
+        beyond = isinstance(size, int) and abs(by) > size
+        kept = size - size if beyond else size - abs(by)
+        rows, columns = (slice(0, kept), slice(by, None)) if by > 0 else (slice(-by, None), slice(0, kept))
+        node = node[rows, columns]
+    return node
+
+
+def _offset(offset: Any, what: str) -> int:
+    by = whole(offset)
+    if by is None:
+        raise ShapeError(f"{what}: the offset of a diagonal is a whole number, not {offset!r}.")
+    return by
 
 
 @public(np.diag)
-def diag(a: object) -> Expr:
+def diag(a: object, k: int = 0) -> Expr:
     """A vector as a diagonal matrix, out[i,j] = x[i] δ[i,j]; of a matrix, its diagonal, out[i] = A[i,i].
 
-    Raises `ShapeError` for other orders, and unless a matrix is square.
+    With `k` it is the diagonal above (or, where negative, below): out[i,i+k]. Raises `ShapeError` for other orders, and
+    unless a matrix is square.
 
     >>> import tensordsl as td
     >>> x, A = td.vector("x", 3), td.matrix("A", 3, 3)
@@ -376,10 +399,21 @@ def diag(a: object) -> Expr:
     """
     node = as_expr(a)
     if node.ndim == 1:
-        return contract(1, [(node, ((0,),))], ((0,), (0,)), {0: node.shape[0]})
+        return _beside(node, _offset(k, "diag"))
     if node.ndim == 2:
-        return diagonal(node)
+        return diagonal(node, k)
     raise mismatch("diag takes a vector or a matrix.", [(node, True)], "Use td.einsum to name the axes meant.")
+
+
+def _beside(node: Expr, by: int) -> Expr:
+    """A vector on a diagonal of a matrix that is as much larger as the diagonal is away."""
+    size = node.shape[0]
+    if not by:
+        return contract(1, [(node, ((0,),))], ((0,), (0,)), {0: size})
+    whole = size + abs(by)
+    rows, columns = (Select(whole, start, 1, size) for start in (max(-by, 0), max(by, 0)))
+    operands = [(node, ((0,),)), (rows, ((0,), (1,))), (columns, ((0,), (2,)))]
+    return contract(1, operands, ((1,), (2,)), {0: size, 1: whole, 2: whole})
 
 
 @operation("sum")
@@ -397,6 +431,7 @@ def sum_(a: object, axis: Any = None, keepdims: bool = False, over: Any = None) 
     if over is not None:
         return cast(Expr, _over(a, over))  # indexed, as its argument is
     node = as_expr(a)
+    check_flag(keepdims, "keepdims")
     axes = axis_numbers(axis, node, "sum")
     output: list[Group] = [() if p in axes else (p,) for p in range(node.ndim) if keepdims or p not in axes]
     return contract(1, [(node, plain(node))], tuple(output), dict(enumerate(node.shape)))

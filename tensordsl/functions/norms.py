@@ -10,7 +10,7 @@ from tensordsl.errors import UnsupportedError
 from tensordsl.expr import Expr, Primitive
 from tensordsl.functions.analytic import sqrt
 from tensordsl.functions.choices import abs_, not_equal
-from tensordsl.functions.convert import as_expr, axis_numbers, mismatch
+from tensordsl.functions.convert import as_expr, axis_numbers, check_flag, mismatch
 from tensordsl.functions.elementwise import divide, power
 from tensordsl.functions.linalg import of_matrices
 from tensordsl.functions.multilinear import sum_, transpose
@@ -72,6 +72,9 @@ def norm(a: object, ord: Any = None, axis: Any = None, keepdims: bool = False) -
     (5.0, 7.0)
     """
     node = as_expr(a)
+    check_flag(keepdims, "keepdims")
+    if not isinstance(ord, int | float | str | None):
+        raise UnsupportedError(f"norm with ord={ord!r}: expected a number, 'fro', 'nuc' or None.")
     if ord is None and axis is None:
         found = Primitive(norm_record, (node,)) if node.ndim else abs_(node)
         return found[(None,) * node.ndim] if keepdims and node.ndim else found

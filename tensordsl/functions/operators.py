@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from tensordsl.contraction import add_terms, contract, gathered, scale
-from tensordsl.dims import AnySize, Shape, Size
+from tensordsl.contraction import add_terms, contract, scale
+from tensordsl.dims import AnySize, Shape, Size, whole
 from tensordsl.errors import ShapeError, UnsupportedError, show_shape
 from tensordsl.expr import Expr, Select, brief, operation, operations
 from tensordsl.functions.convert import as_expr, check_position, mismatch, plain
 from tensordsl.functions.record import public
 from tensordsl.labels import Group, Groups, singles
+from tensordsl.selections import gathered
 
 
 def broadcast_shape(operands: Sequence[Expr], what: str) -> Shape:
@@ -212,61 +214,33 @@ def matmul(a: object, b: object) -> Expr:
 
 @operation("getitem")
 def getitem(node: Expr, key: object) -> Any:
-    """Integer positions, slices, `...`, and `None` for a new axis, as in NumPy; indices give index notation."""
+    """Integer positions, slices, lists, masks, `...`, and `None` for a new axis, as in NumPy; or index notation."""
     keys = list(key) if isinstance(key, tuple) else [key]
     if "indexed" in operations and operations["is_indices"](keys):
         return operations["indexed"](node, keys)
-    used = sum(1 for k in keys if k is not None and k is not Ellipsis)
-    if used > node.ndim:
-        raise mismatch(
-            f"Too many indices: {used} for {node.ndim} axes.", [(node, True)], "Give one index for each axis."
-        )
-    if sum(1 for k in keys if k is Ellipsis) > 1:
-        raise mismatch("An index has one `...` at the most.", [(node, True)], "Write `:` for the other axes.")
-    if not any(k is Ellipsis for k in keys):
-        keys.append(Ellipsis)
+    keys = _spelled_out(keys, node)
+    rows = _common_shape(keys, node)
+    common = 0  # the label that lists of positions share
     operands: list[tuple[Expr, Groups]] = []
     slots: list[Group] = []
     output: list[Group] = []
-    sizes: dict[int, AnySize] = {}
+    sizes: dict[int, AnySize] = {common: prod(rows)}
 
     def fresh(size: AnySize) -> int:
         sizes[len(sizes)] = size
         return len(sizes) - 1
 
-    lists = [_positions(k, node) if isinstance(k, list | np.ndarray) else None for k in keys]
-    together = [place for place, found in enumerate(lists) if found is not None]
-    if together and not _adjacent(keys, together):
-        raise UnsupportedError(
-            f"{brief(node)}: lists of positions with a slice or an axis between them have no one meaning; "
-            "take them one after the other."
-        )
-    counts = {len(found) for found in lists if found is not None} - {1}
-    if len(counts) > 1:
-        raise mismatch(
-            f"Lists of {' and '.join(map(str, sorted(counts)))} positions do not go together.",
-            [(node, True)],
-            "Entries are taken pair by pair, so that lists have one length; index axis by axis for all pairs.",
-        )
-    common = fresh(next(iter(counts), 1)) if together else -1
-    for k, found in zip(keys, lists, strict=True):
+    for k in keys:
         if k is None:
             output.append(())
-            continue
-        if k is Ellipsis:
-            for _ in range(node.ndim - used):
-                label = fresh(node.shape[len(slots)])
-                slots.append((label,))
-                output.append((label,))
             continue
         size = node.shape[len(slots)]
         label = fresh(size)
         slots.append((label,))
-        if found is not None:
-            places = [check_position(place, size) for place in found]
+        if isinstance(k, np.ndarray):
+            places = [check_position(place, size) for place in np.broadcast_to(k, rows).reshape(-1).tolist()]
             if any(not isinstance(place, int) for place in places):
                 raise UnsupportedError(f"{brief(node)}: a list of positions on an axis of size {size} counts from 0.")
-            places = places * (1 if len(found) > 1 or not counts else next(iter(counts)))
             operands.append((gathered(size, places), ((common,), (label,))))  # type: ignore[arg-type]
             if (common,) not in output:
                 output.append((common,))
@@ -275,34 +249,109 @@ def getitem(node: Expr, key: object) -> Any:
             row = fresh(length)
             operands.append((Select(size, start, step, length), ((row,), (label,))))
             output.append((row,))
-        elif isinstance(k, Size) or (hasattr(k, "__index__") and not isinstance(k, bool | np.ndarray)):
-            operands.append((Select(size, check_position(k, size)), ((label,),)))  # type: ignore[arg-type]
         else:
+            operands.append((Select(size, check_position(k, size)), ((label,),)))
+    operands.append((node, tuple(slots)))
+    found = contract(1, operands, tuple(output), sizes)
+    if (common,) not in output or len(rows) == 1:
+        return found
+    place = output.index((common,))
+    return operations["reshape"](found, (*found.shape[:place], *rows, *found.shape[place + 1 :]))
+
+
+def _spelled_out(keys: Sequence[Any], node: Expr) -> list[Any]:
+    """A key for each axis, and None for new ones: `...` as slices, lists as arrays, masks as where they are true."""
+    arrays = [_array(k, node) if isinstance(k, list | tuple | range | np.ndarray) else k for k in keys]
+    used = sum(_axes_of(k) for k in arrays)
+    if used > node.ndim:
+        raise mismatch(
+            f"Too many indices: {used} for {node.ndim} axes.", [(node, True)], "Give one index for each axis."
+        )
+    if sum(1 for k in arrays if k is Ellipsis) > 1:
+        raise mismatch("An index has one `...` at the most.", [(node, True)], "Write `:` for the other axes.")
+    if not any(k is Ellipsis for k in arrays):
+        arrays.append(Ellipsis)
+    found: list[Any] = []
+    axis = 0
+    for k in arrays:
+        count = node.ndim - used if k is Ellipsis else _axes_of(k)
+        if k is Ellipsis:
+            found += [slice(None)] * count
+        elif _is_mask(k):
+            found += _places(k, node, axis)
+        elif isinstance(k, slice | Size | np.ndarray | None) or whole(k) is not None:
+            found.append(k)
+        else:
+            hint = "; choose entries by their values with td.where" if isinstance(k, Expr) else ""
             raise UnsupportedError(
                 f"{brief(node)} of shape {show_shape(node.shape)} cannot be indexed by {k!r}: expected "
-                "a whole number, a list of them, a slice, `...`, None, or an index from td.indices."
+                f"a whole number, a list of them, a slice, `...`, None, or an index from td.indices{hint}."
             )
-    operands.append((node, tuple(slots)))
-    return contract(1, operands, tuple(output), sizes)
+        axis += count
+    return found
 
 
-def _positions(key: Any, node: Expr) -> list[int]:
-    """A list of positions, or a mask, as positions."""
-    array = np.asarray(key)
-    if array.dtype.kind == "b" and array.ndim == 1:
-        return [int(place) for place in np.flatnonzero(array)]
-    if array.dtype.kind not in "iu" or array.ndim != 1:
-        if array.size == 0 and array.ndim == 1:
-            return []
-        raise UnsupportedError(
-            f"{brief(node)} cannot be indexed by an array of dtype {array.dtype} and {array.ndim} axes: expected a "
-            "list of whole numbers, or of truth values."
+def _array(key: Any, node: Expr) -> Any:
+    """A list of positions, or of truth values, as an array; an array of one position without axes as that position."""
+    try:
+        array = np.asarray(key)
+    except ValueError:
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind == "b" and array.ndim:
+        return array
+    if array.dtype.kind in "iu":
+        return array if array.ndim else int(array)
+    if array.size == 0 and array.dtype.kind == "f" and array.ndim == 1:
+        return array.astype(np.int64)
+    raise UnsupportedError(
+        f"{brief(node)} cannot be indexed by {key!r}: expected a list of whole numbers, or of truth values."
+    )
+
+
+def _axes_of(key: Any) -> int:
+    """How many axes of a tensor a key is for."""
+    if key is None or key is Ellipsis:
+        return 0
+    return int(key.ndim) if _is_mask(key) else 1
+
+
+def _is_mask(key: Any) -> bool:
+    return isinstance(key, np.ndarray) and key.dtype.kind == "b"
+
+
+def _places(mask: np.ndarray[Any, Any], node: Expr, axis: int) -> list[Any]:
+    """The positions where a mask of some axes is true, a list for each of them."""
+    covered = node.shape[axis : axis + mask.ndim]
+    if mask.shape != covered:
+        raise mismatch(
+            f"A mask of shape {show_shape(mask.shape)} for axes of shape {show_shape(covered)}.",
+            [(node, True)],
+            "A mask has the shape of what it covers, in numbers; take positions by a list of whole numbers.",
         )
-    return [int(place) for place in array]
+    return list(np.nonzero(mask))
 
 
-def _adjacent(keys: Sequence[Any], places: Sequence[int]) -> bool:
-    return places[-1] - places[0] == len(places) - 1
+def _common_shape(keys: Sequence[Any], node: Expr) -> tuple[int, ...]:
+    """The shape of what lists of positions take, pair by pair."""
+    lists = [k for k in keys if isinstance(k, np.ndarray)]
+    if not lists:
+        return ()
+    # As in NumPy a position beside a list is a list of one.
+    together = [place for place, k in enumerate(keys) if k is not None and not isinstance(k, slice)]
+    if together[-1] - together[0] != len(together) - 1:
+        raise UnsupportedError(
+            f"{brief(node)}: lists of positions with a slice or an axis between them have no one meaning; "
+            "take them one after the other."
+        )
+    try:
+        return np.broadcast_shapes(*[k.shape for k in lists])
+    except ValueError:
+        shapes = " and ".join(show_shape(k.shape) for k in lists)
+        raise mismatch(
+            f"Lists of positions of the shapes {shapes} do not go together.",
+            [(node, True)],
+            "Entries are taken pair by pair, so that lists have one shape; index axis by axis for all pairs.",
+        ) from None
 
 
 def _slice(key: slice, size: AnySize, node: Expr) -> tuple[AnySize, int, AnySize]:
@@ -342,6 +391,7 @@ def _whole(part: object, node: Expr) -> Any:
     """An end or the step of a slice: a whole number, a size, or None."""
     if part is None or isinstance(part, Size):
         return part
-    if not hasattr(part, "__index__"):
+    number = whole(part)
+    if number is None:
         raise ShapeError(f"A slice of {brief(node)} has the part {part!r}; expected whole numbers or sizes.")
-    return part.__index__()
+    return number

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tensordsl.dims import Shape
+from tensordsl.errors import UnsupportedError
 from tensordsl.expr import Expr, array_functions
 
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
 Routine = Callable[..., Any]  # written in NumPy (and SciPy), whole in itself, so that its source can be handed on
 
 functions: dict[str, Callable[..., Any]] = {}  # the names that users and the text grammar know
@@ -31,7 +33,7 @@ class ElementwiseRecord:
 
     name: str
     arity: int
-    numpy: str  # the NumPy source, with {0}, {1}, ... for the arguments
+    numpy: str  # the NumPy source, with {0}, {1}, ... for the arguments, {erf} for a routine of that name
     derivative: Callable[..., tuple[Expr | None, ...]]  # None: no derivative by this argument, it is zero
     source: str  # where the rule comes from
     latex: str
@@ -54,8 +56,9 @@ class ElementwiseRecord:
 @cache
 def _function(source: str, arity: int, routines: tuple[Routine, ...]) -> Callable[..., Any]:
     names = [f"a{place}" for place in range(arity)]
-    code = f"lambda {', '.join(names)}: {source.format(*names)}"
-    known = {"np": np, **{routine.__name__: routine for routine in routines}}
+    called = {routine.__name__: f"r{place}" for place, routine in enumerate(routines)}
+    code = f"lambda {', '.join(names)}: {source.format(*names, **called)}"
+    known = {"np": np, **{f"r{place}": routine for place, routine in enumerate(routines)}}
     return eval(code, known)  # type: ignore[no-any-return]  # noqa: S307 - a record's own source, never a text
 
 
@@ -91,16 +94,23 @@ class PrimitiveRecord:
         return _primitive_record, (self.name,)
 
 
+elementwise_records: dict[str, ElementwiseRecord] = {}
+primitive_records: dict[str, PrimitiveRecord] = {}
+
+
 def _elementwise_record(name: str) -> ElementwiseRecord:
-    return elementwise_records[name]
+    return _known(name, elementwise_records)
 
 
 def _primitive_record(name: str) -> PrimitiveRecord:
-    return primitive_records[name]
+    return _known(name, primitive_records)
 
 
-elementwise_records: dict[str, ElementwiseRecord] = {}
-primitive_records: dict[str, PrimitiveRecord] = {}
+def _known(name: str, records: dict[str, R]) -> R:
+    """The record of an expression that comes from elsewhere: one of a function that users add may be missing here."""
+    if name not in records:
+        raise UnsupportedError(f"There is no function {name} here: define it before the expression is loaded.")
+    return records[name]
 
 
 def public(*same: Any, name: str | None = None) -> Callable[[F], F]:

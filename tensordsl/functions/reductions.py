@@ -8,11 +8,12 @@ import numpy as np
 
 from tensordsl.contraction import contract
 from tensordsl.dims import AnySize, Shape
+from tensordsl.errors import UnsupportedError
 from tensordsl.expr import Expr, Primitive, operation
 from tensordsl.functions import routines
 from tensordsl.functions.analytic import exp, sqrt
 from tensordsl.functions.choices import equal
-from tensordsl.functions.convert import as_expr, axis_numbers, identity, mismatch, plain
+from tensordsl.functions.convert import as_expr, axis_numbers, check_flag, identity, mismatch, plain
 from tensordsl.functions.elementwise import divide
 from tensordsl.functions.multilinear import mean, sum_, transpose
 from tensordsl.functions.operators import add, multiply, subtract
@@ -91,7 +92,7 @@ prod_record = PrimitiveRecord(
 prod_others_record = PrimitiveRecord(
     "prod_others",
     1,
-    "prod_others({0})",
+    "{prod_others}({0})",
     lambda shape: shape,
     "∂y_i/∂x_k = Π over j ≠ i, k of x_j for k ≠ i, else 0",
     r"\operatorname{prod\_others}",
@@ -103,7 +104,7 @@ prod_others_record = PrimitiveRecord(
 logsumexp_record = PrimitiveRecord(
     "logsumexp",
     1,
-    "logsumexp({0})",
+    "{logsumexp}({0})",
     _without_last,
     "∂ log Σ exp(x)/∂x_k = exp(x_k) / Σ exp(x), the softmax",
     r"\operatorname{logsumexp}",
@@ -119,6 +120,7 @@ for _record in (max_record, prod_record, prod_others_record, logsumexp_record):
 def reduced(record: PrimitiveRecord, a: object, axis: Any, keepdims: bool) -> Expr:
     """A reduction over the axes named: each in turn is moved to the end and reduced there."""
     node = as_expr(a)
+    check_flag(keepdims, "keepdims")
     axes = axis_numbers(axis, node, record.name)
     for place in axes:
         if node.shape[place] == 0:
@@ -240,7 +242,9 @@ def var(a: object, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> E
     7.0
     """
     node = as_expr(a)
-    count: AnySize = -ddof
+    if not isinstance(ddof, int | float):
+        raise UnsupportedError(f"var with ddof={ddof!r}: expected a number.")
+    count: Any = -ddof
     total: AnySize = 1
     for place in axis_numbers(axis, node, "var"):
         total = total * node.shape[place]

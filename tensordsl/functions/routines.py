@@ -62,10 +62,16 @@ def sqrtm(a: Any) -> Any:
 
 
 def solve_sylvester(a: Any, b: Any, c: Any) -> Any:
-    """The solution X of A X + X B = C, for matrices or stacks of them."""
+    """The solution X of A X + X B = C, for matrices or stacks of them; an error where that has none."""
     import scipy.linalg
 
-    return np.vectorize(scipy.linalg.solve_sylvester, signature="(n,n),(m,m),(n,m)->(n,m)")(a, b, c)
+    def solve(a: Any, b: Any, c: Any) -> Any:
+        x = scipy.linalg.solve_sylvester(a, b, c)
+        if np.any(np.abs(a @ x + x @ b - c) > 1e-3 * np.max(np.abs(c))):
+            raise np.linalg.LinAlgError("A and -B have an eigenvalue in common")
+        return x
+
+    return np.vectorize(solve, signature="(n,n),(m,m),(n,m)->(n,m)")(a, b, c)
 
 
 def erf(x: Any) -> Any:

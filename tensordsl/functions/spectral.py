@@ -247,7 +247,7 @@ eigvalsh_record = PrimitiveRecord(
 eigenvectors_record = PrimitiveRecord(
     "eigenvectors",
     1,
-    "eigenvectors({0})",
+    "{eigenvectors}({0})",
     _same,
     "dV = V (F ∘ (Vᵀ dA V)), F_ij = 1/(λ_j − λ_i) for i ≠ j, Magnus and Neudecker, chapter 8",
     r"\operatorname{eigenvectors}",
@@ -259,7 +259,7 @@ eigenvectors_record = PrimitiveRecord(
 expm_record = PrimitiveRecord(
     "expm",
     1,
-    "expm({0})",
+    "{expm}({0})",
     _same,
     "exp [[A, E], [0, A]] has the derivative of exp at A along E in its corner, Van Loan, IEEE TAC 23 (1978)",
     r"\operatorname{expm}",
@@ -272,7 +272,7 @@ expm_record = PrimitiveRecord(
 sqrtm_record = PrimitiveRecord(
     "sqrtm",
     1,
-    "sqrtm({0})",
+    "{sqrtm}({0})",
     _same,
     "S dS + dS S = dA for S² = A, Higham, Functions of Matrices, chapter 6",
     r"\operatorname{sqrtm}",
@@ -286,7 +286,7 @@ sqrtm_record = PrimitiveRecord(
 sylvester_record = PrimitiveRecord(
     "solve_sylvester",
     3,
-    "solve_sylvester({0}, {1}, {2})",
+    "{solve_sylvester}({0}, {1}, {2})",
     lambda a, b, c: c,
     "A dX + dX B = dC − dA X − X dB for A X + X B = C",
     r"\operatorname{solve\_sylvester}",
@@ -299,7 +299,7 @@ sylvester_record = PrimitiveRecord(
 polar_record = PrimitiveRecord(
     "polar",
     1,
-    "polar({0})",
+    "{polar}({0})",
     _same,
     "dQ = Q X + (I − Q Qᵀ) dA H⁺ + (H′)⁺ dA (I − Qᵀ Q), H X + X H = Qᵀ dA − dAᵀ Q for A = Q H = H′ Q, from Higham, "
     "Functions of Matrices, chapter 8",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tensordsl.contraction import contract
-from tensordsl.dims import AnySize, check_size, triangle
+from tensordsl.dims import AnySize, check_size, triangle, whole
+from tensordsl.errors import ShapeError
 from tensordsl.expr import Expr, Pattern, Primitive, Select
 from tensordsl.functions.arranging import swapaxes
 from tensordsl.functions.convert import as_expr, mismatch
@@ -45,6 +46,8 @@ def tril(a: object, k: int = 0) -> Expr:
     node = as_expr(a)
     if node.ndim < 2:
         raise mismatch("tril takes a matrix, or a stack of them.", [(node, True)], "Give it two axes.")
+    if whole(k) is None:
+        raise ShapeError(f"The diagonal k={k!r} of a triangle must be a whole number.")
     rows, columns = node.shape[-2:]
     ones = broadcast_to(as_expr(1), (rows + max(k, 0), columns + max(-k, 0)))
     mask = Primitive(tril_record, (ones,))
@@ -65,7 +68,8 @@ def triu(a: object, k: int = 0) -> Expr:
     node = as_expr(a)
     if node.ndim < 2:
         raise mismatch("triu takes a matrix, or a stack of them.", [(node, True)], "Give it two axes.")
-    return swapaxes(tril(swapaxes(node, -1, -2), -k), -1, -2)
+    below = whole(k)
+    return swapaxes(tril(swapaxes(node, -1, -2), k if below is None else -below), -1, -2)
 
 
 def _selection(name: str, n: AnySize) -> Select:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
-from itertools import chain, combinations
+from collections.abc import Callable, Iterator, Mapping, Set
+from functools import partial
+from itertools import chain, combinations, pairwise
+from re import sub
 
-from tensordsl.dims import AnySize, Dim, Size, solve, substitute
+from tensordsl.dims import AnySize, Dim, Size, product, solve, substitute
 from tensordsl.errors import ParseError, ShapeError, TensorDSLError
 from tensordsl.expr import Contraction, Expr
+from tensordsl.functions.record import elementwise_records
 from tensordsl.graph import topological
 from tensordsl.notation import tree as t
 from tensordsl.notation.builder import UNKNOWN, Builder
-from tensordsl.notation.linear import LatexBuilder, MatlabBuilder, NeedsScalar, likely_scalar
+from tensordsl.notation.linear import LatexBuilder, LinearBuilder, NeedsScalar, likely_scalar
+from tensordsl.notation.matlab import MatlabBuilder
 from tensordsl.notation.matrix import MatrixBuilder
 
 __all__ = ["BUILDERS", "Builder", "build"]
 
 ROUNDS = 400
+COUNTS = frozenset("dkmnp")  # what is often counted
 READINGS = 64  # how many choices of scalars are tried for a text whose symbols are not declared
 BUILDERS: Mapping[str, type[Builder]] = {
     "numpy": Builder,
@@ -36,24 +41,105 @@ def build(
     """The expression of a tree; `positions` are names that are sizes wherever they stand.
 
     With `infer`, a name that is not declared is a matrix or, in lower case, a vector. Where that cannot be, as few of
-    the vectors as possible are taken for scalars; the first error is raised where no choice of them fits.
+    the vectors as possible are taken for scalars, all of them where nothing speaks of vectors; the first error is
+    raised where no choice of them fits. In the notations of linear algebra, a factor such as λ in λ xᵀx is a
+    scalar too.
     """
     inferred: dict[str, int] = {}
+    attempt = partial(solved, tree, symbols, dialect, infer, positions)
     scalars: Set[str] = frozenset()
-    while True:
+    numbers = names_of_numbers(tree, symbols) if infer else frozenset()
+    first: TensorDSLError | None = None
+    while first is None:
         try:
-            return solved(tree, symbols, dialect, infer, positions, scalars, inferred)
+            result = attempt(scalars, inferred)
         except NeedsScalar as found:
-            scalars |= {found.name}
+            scalars |= {found.name} | numbers
         except TensorDSLError as error:
-            first = error
-            break
-    for choice in others([name for name, order in inferred.items() if order == 1 and name not in scalars]):
+            if scalars or not numbers:
+                first = error
+            scalars |= numbers
+        else:
+            linear = infer and issubclass(BUILDERS[dialect], LinearBuilder)
+            return with_multipliers(result, attempt, scalars, multipliers(tree) if linear else [])
+    turned = {part.operand for part in t.walk(tree) if isinstance(part, t.Transpose)}  # numbers are not transposed
+    vectors = [name for name, order in inferred.items() if order == 1 and t.Name(name) not in turned]
+    for choice in others([name for name in vectors if name not in scalars]):
         try:
-            return solved(tree, symbols, dialect, infer, positions, scalars | choice, {})
+            return attempt(scalars | choice, {})
         except (TensorDSLError, NeedsScalar):
             continue
+    first.args = (sub(rf"\b{UNKNOWN}\d+\b", "?", str(first)), *first.args[1:])  # sizes that the text leaves open
     raise first
+
+
+def with_multipliers(result: Expr, attempt: Callable[..., Expr], scalars: Set[str], names: list[str]) -> Expr:
+    """The expression in which the names that may well be numbers are numbers: all of them, or else each that can be."""
+    vectors = {symbol.name for symbol in result.symbols if symbol.ndim == 1}
+    likely = [name for name in names if name in vectors]
+    for choice in (likely, *([name] for name in likely)) if likely else ():
+        try:
+            result = attempt(scalars | set(choice), {}, True)
+            scalars |= set(choice)
+        except (TensorDSLError, NeedsScalar):
+            continue
+        if choice is likely:
+            break
+    return result
+
+
+def names_of_numbers(tree: t.Tree, symbols: Mapping[str, Expr]) -> Set[str]:
+    """The names of a text in which nothing speaks of vectors: no matrix, transpose or index, no function of a whole.
+
+    They are all numbers, if one of them has to be.
+    """
+    names: set[str] = set()
+    for part in t.walk(tree):
+        match part:
+            case t.Name(name) if name in symbols:
+                if symbols[name].ndim:
+                    return frozenset()
+            case t.Name(name):
+                if name[0].isupper():
+                    return frozenset()
+                names.add(name)
+            case t.Transpose() | t.Subscript() | t.SumOver() | t.Arrow() | t.Items():
+                return frozenset()
+            case t.Call(function) if function not in elementwise_records:
+                return frozenset()
+    return names
+
+
+def multipliers(tree: t.Tree) -> list[str]:
+    """The names of a text that may well be numbers, such as λ in λ xᵀx, and that nothing takes for vectors.
+
+    A transpose and a function of a whole take their operand for a vector, and a matrix what it is multiplied by.
+    """
+    names: dict[str, None] = {}
+    vectors: set[str] = set()
+    for part in t.walk(tree):
+        match part:
+            case t.Name(name) if name in COUNTS or not (name[0].isupper() or likely_scalar(name)[0]):
+                names[name] = None
+            case t.Transpose() | t.Subscript() | t.Items() | t.Product("∘" | "⊗" | "·" | "×"):
+                vectors |= names_in(part)
+            case t.Call(function) if function not in elementwise_records:
+                vectors |= names_in(part)
+            case t.Product("@", factors):
+                vectors |= {b.name for a, b in pairwise(factors) if isinstance(b, t.Name) and not is_number(a)}
+                if len(factors) == 2 and isinstance(factors[1], t.Transpose):  # an outer product
+                    vectors |= names_in(factors[0])
+    return [name for name in names if name not in vectors]
+
+
+def names_in(tree: t.Tree) -> set[str]:
+    return {part.name for part in t.walk(tree) if isinstance(part, t.Name)}
+
+
+def is_number(factor: t.Tree) -> bool:
+    """Whether a factor may be a number: one, or a name in lower case."""
+    base = factor.base if isinstance(factor, t.Power) else factor
+    return isinstance(base, t.Number) or (isinstance(base, t.Name) and not base.name[0].isupper())
 
 
 def others(names: list[str]) -> Iterator[Set[str]]:
@@ -72,6 +158,7 @@ def solved(
     positions: Mapping[str, Dim] | None,
     scalars: Set[str],
     inferred: dict[str, int],
+    strict: bool = False,
 ) -> Expr:
     """The expression of a tree, its sizes solved for.
 
@@ -82,15 +169,13 @@ def solved(
     known: dict[str, AnySize] = {}
     for _ in range(ROUNDS):
         builder = BUILDERS[dialect](symbols, known, infer, positions, scalars)
+        if isinstance(builder, LinearBuilder):
+            builder.strict = strict
         try:
             result = builder.finish(tree)
         except ShapeError as error:
             inferred.update(builder.inferred)
-            if error.sizes is None:
-                raise
-            a, b = (substitute(size, known) for size in error.sizes)  # type: ignore[arg-type]
-            names = {n for s in (a, b) if isinstance(s, Size) for n in s.names if n.startswith(UNKNOWN)}
-            found = solve(a, b, names)
+            found = next((root for a, b in equations(error) if (root := solve(a, b, unknowns(a, b)))), None)
             if found is None:
                 raise
             name, value = found
@@ -113,11 +198,37 @@ def solved(
     raise ParseError("The sizes of the text could not be solved for.")
 
 
+def equations(error: ShapeError) -> Iterator[tuple[AnySize, AnySize]]:
+    """The sizes that should be equal; then, of axes that are groups, the parts of the groups, each to each.
+
+    So A and B in (Bᵀ ⊗ A) vec(X) get the sizes of X, though one equation of products does not say so.
+    """
+    if error.sizes is None:
+        return
+    yield error.sizes  # type: ignore[misc]
+    sides = [
+        [parts for node in error.operands for parts in groups_of(node) if product(parts) == size]
+        for size in error.sizes
+    ]
+    for left, right in zip(*(side[:1] for side in sides), strict=False):
+        if len(left) == len(right):
+            yield from ((a, b) for a, b in zip(left, right, strict=True) if a != b)
+
+
+def groups_of(node: object) -> Iterator[tuple[AnySize, ...]]:
+    """For each axis of a contraction, the sizes of the labels that it is a group of."""
+    if isinstance(node, Contraction):
+        yield from (tuple(node.sizes[label] for label in group) for group in node.output)
+
+
+def unknowns(*sizes: AnySize) -> set[str]:
+    return {name for size in sizes if isinstance(size, Size) for name in size.names if name.startswith(UNKNOWN)}
+
+
 def unsolved(root: Expr) -> set[str]:
     """The unknown dimensions that an expression is still made of, wherever they stand in it."""
     found: set[str] = set()
     for node in topological([root]):
         sizes = (*node.shape, *(node.sizes if isinstance(node, Contraction) else ()))
-        names = {name for size in sizes if isinstance(size, Size) for name in size.names}
-        found.update(name for name in names if name.startswith(UNKNOWN))
+        found |= unknowns(*sizes)
     return found

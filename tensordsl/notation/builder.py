@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any
 
-from tensordsl.contraction import contract, gathered
+from tensordsl.contraction import contract
 from tensordsl.dims import AnySize, Dim, product
 from tensordsl.errors import ParseError, ShapeError, TensorDSLError, show_shape
 from tensordsl.expr import Expr, Liftable, Select, symbol
@@ -15,10 +15,13 @@ from tensordsl.functions import multilinear as m
 from tensordsl.functions import operators
 from tensordsl.functions.convert import as_expr, basis, constant, identity, ones
 from tensordsl.functions.indices import Index, Indexed, Term, as_indexed
-from tensordsl.functions.record import functions
+from tensordsl.functions.linalg import slogdet
+from tensordsl.functions.record import elementwise_records, functions
+from tensordsl.functions.spectral import eigh
 from tensordsl.labels import singles
 from tensordsl.notation import tree as t
 from tensordsl.notation.literals import Literals, is_data
+from tensordsl.selections import gathered
 
 UNKNOWN = "_size"  # dimensions that are still to be solved for are called _size0, _size1, ...
 SHORT = {"tr": "trace", "eye": "identity", "I": "identity", "otimes": "kron"}
@@ -30,7 +33,8 @@ COMPARISONS = {
     "==": "equal",
     "!=": "not_equal",
 }
-PAIR: dict[t.Tree, int] = {t.Number(0): 0, t.Number(1): 1}
+OF_TWO: Mapping[str, Callable[..., tuple[Expr, Expr]]] = {"slogdet": slogdet, "eigh": eigh}
+DERIVATIVES = ("grad", "jacobian", "hessian", "derivative", "differential", "jacobian_matrix", "jvp", "vjp", "hvp")
 # Parameters of functions that are no expressions but numbers, sizes, texts or truth values. One list for all
 # functions: a new function that keeps to NumPy's names is read without a word here.
 OPTIONS = frozenset((
@@ -124,8 +128,14 @@ class Builder(Literals):
                     return self.entrywise(name, self.operand(left), self.operand(right))
                 case t.Transpose(operand, dotted):
                     return self.transposed(self.operand(operand), dotted)
-                case t.Call(function, arguments, options):
+                case t.Call(function, arguments, options, entrywise):
+                    if entrywise:
+                        return self.of_entries(function, arguments)
                     return self.call(function, arguments, dict(options))
+                case t.Subscript(t.Call(function, arguments), (t.Number(int() as place),)) if (
+                    function in OF_TWO and place in (0, 1)
+                ):
+                    return self.column(OF_TWO[function](*map(self.operand, arguments))[place])
                 case t.Subscript(base, keys):
                     return self.subscript(base, keys)
                 case t.Arrow(body, axes):
@@ -146,8 +156,6 @@ class Builder(Literals):
     def operand(self, tree: t.Tree) -> Any:
         """A value to compute with: sizes and lists become expressions."""
         value = self.value(tree)
-        if isinstance(value, tuple):
-            raise ParseError("This function gives several values: take one of them, as in slogdet(A)[1].")
         return value if isinstance(value, Indexed) else as_expr(value)
 
     def name(self, name: str) -> Any:
@@ -173,6 +181,10 @@ class Builder(Literals):
             f"Give its shape, as in td.parse(text, {name}=(k,))."
         )
 
+    def column(self, value: Any) -> Any:
+        """A vector as the dialect has it."""
+        return value
+
     def special(self, name: str) -> Any:
         return None
 
@@ -182,9 +194,18 @@ class Builder(Literals):
     def entrywise(self, name: str, *values: Any, **options: Any) -> Any:
         return functions[name](*values, **options)
 
+    def of_entries(self, function: str, arguments: tuple[t.Tree, ...]) -> Any:
+        """A function that is said to go entry by entry."""
+        if function not in elementwise_records:
+            raise ParseError(f"The function {function!r} is not one of numbers, to be taken of each entry.")
+        return self.entrywise(function, *map(self.operand, arguments))
+
     def transposed(self, node: Any, dotted: bool) -> Any:
         if isinstance(node, Indexed):
-            raise ParseError("An indexed term has no transpose: write its indices in another order.")
+            raise ParseError(
+                "An indexed term such as x_i is a number, and has no transpose: write its indices in another order. "
+                "Data that are the rows of a matrix X make X w, one number for each row."
+            )
         if node.ndim == 1 and not dotted:
             raise ParseError(
                 "ᵀ of a vector is matrix notation, in which vectors are columns: parse with dialect='matrix', "
@@ -222,6 +243,12 @@ class Builder(Literals):
 
     def call(self, function: str, arguments: tuple[t.Tree, ...], options: Mapping[str, t.Tree]) -> Any:
         name = SHORT.get(function, function)
+        if function in OF_TWO:
+            raise ParseError(f"{function} gives two values: take one of them, as in {function}(A)[1].")
+        if function in DERIVATIVES:
+            raise ParseError(
+                f"Derivatives are not written in a text: parse the function, and take td.{function} of it."
+            )
         if function in ("δ", "delta") or name not in functions:
             close = get_close_matches(function, functions, 1)
             near = f" Did you mean {close[0]!r}?" if close else ""
@@ -303,8 +330,6 @@ class Builder(Literals):
     def subscript(self, base: t.Tree, keys: tuple[t.Tree, ...]) -> Any:
         if isinstance(base, t.Name) and base.name in ("δ", "delta") and base.name not in self.symbols:
             return self.delta(keys)
-        if isinstance(base, t.Call) and base.function == "slogdet" and len(keys) == 1 and keys[0] in PAIR:
-            return self.value(base)[PAIR[keys[0]]]
         value = self.indexable(base, keys)
         if any(is_group(key) for key in keys):
             value, keys = self.opened(value, keys)

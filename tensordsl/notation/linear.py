@@ -20,7 +20,7 @@ from tensordsl.functions.record import elementwise_records, functions
 from tensordsl.notation import tree as t
 from tensordsl.notation.builder import Builder, is_group
 from tensordsl.notation.matrix import MatrixBuilder
-from tensordsl.notation.render import GREEK, GREEK_LETTERS
+from tensordsl.notation.render import GREEK, GREEK_LETTERS, OF_WHOLE_MATRICES
 
 HIGHEST = 64  # the largest exponent of a matrix power
 OF_MATRICES = frozenset(("trace", "det", "logdet", "inv", "transpose"))
@@ -36,7 +36,8 @@ class NeedsScalar(Exception):
 
 def likely_scalar(name: str) -> tuple[bool, ...]:
     """The order in which undeclared names are tried as numbers: Greek letters and a, b, c, s, t first."""
-    return name not in GREEK and name not in GREEK_LETTERS and name not in "abcst", len(name) > 1
+    base = name.partition("_")[0]
+    return base not in GREEK and base not in GREEK_LETTERS and base not in "abcst", len(name) > 1
 
 
 class LinearBuilder(MatrixBuilder):
@@ -65,11 +66,15 @@ class LinearBuilder(MatrixBuilder):
     def add(self, a: Any, b: Any) -> Any:
         """A number added to every entry of a vector is rare: an inferred vector there is a number too."""
         for term, other in ((a, b), (b, a)) if isinstance(a, Expr) and isinstance(b, Expr) else ():
+            if self.strict and number(term).ndim and number(other).ndim == 0 and number_of(number(other)) is None:
+                raise ParseError("A number is added to every entry of a vector.")
             if number(other).ndim == 0 and number_of(number(other)) is None and self.is_column(term):
                 found = [n for n in self.vectors(term) if self.symbols[n].shape[0] == term.shape[0]]
                 if found:
                     raise NeedsScalar(min(found, key=likely_scalar))
         return super().add(a, b)
+
+    strict = False  # whether no number is added to vectors, as where names are tried as numbers
 
     def vectors(self, node: Expr) -> list[str]:
         """The symbols of an expression that were taken for vectors."""
@@ -79,6 +84,8 @@ class LinearBuilder(MatrixBuilder):
         return node if isinstance(node, Expr) and node.ndim == 0 else super().transposed(node, dotted)
 
     def power(self, base: Any, exponent: Any, entrywise: bool) -> Any:
+        if entrywise and number_of(as_expr(exponent)) == Fraction(1, 2):
+            return self.entrywise("sqrt", base)
         if entrywise or isinstance(base, Indexed) or isinstance(exponent, Indexed):
             return self.entrywise("power", base, exponent)
         if exponent.ndim:
@@ -88,6 +95,8 @@ class LinearBuilder(MatrixBuilder):
         if self.is_column(base) and base.shape[0] != 1:
             raise mismatch("A vector has no power.", [(self.vector(base), True)], self.entrywise_power)
         whole = number_of(exponent)
+        if whole in (0.5, -0.5) and "sqrtm" in functions:
+            return functions["sqrtm"](base if whole == 0.5 else functions["inv"](base))
         if not isinstance(whole, int):
             raise ParseError(f"The power of a matrix has a whole exponent. {self.entrywise_power}")
         return matrix_power(base, whole)
@@ -118,62 +127,6 @@ class LinearBuilder(MatrixBuilder):
         if any(isinstance(value, Indexed) for value in values):
             return functions[name](*values, **options)
         return super().entrywise(name, *values, **options)
-
-
-class MatlabBuilder(LinearBuilder):
-    """MATLAB's operators: `*` and `/` are of matrices, a dot before an operator makes it go entry by entry."""
-
-    open_sizes = (
-        "The text does not say every size: write eye(k) for the identity of size k, ones(k, m) in place of matrix(1), "
-        "ones(k, 1) in place of vector(1)."
-    )
-    entrywise_power = "Write .^ for the power of each entry."
-
-    def special(self, name: str) -> Any:
-        return identity(self.unknown()) if name == "eye" else super().special(name)
-
-    def name(self, name: str) -> Any:
-        if name == "eye" and name not in self.symbols:
-            return self.special(name)
-        return super().name(name)
-
-    def product(self, operator: str, a: Any, b: Any) -> Any:
-        if operator == "\\":
-            return number(self.column(functions["solve"](a, b))) if a.ndim else self.entrywise("divide", b, a)
-        if operator == "//":  # MATLAB's /, as ./ is the division of entries
-            if b.ndim == 0 or b.shape == (1, 1):
-                return self.entrywise("divide", a, number(b))
-            return super().product("@", a, functions["inv"](b))
-        return super().product(operator, a, b)
-
-    def call(self, function: str, arguments: tuple[t.Tree, ...], options: Mapping[str, t.Tree]) -> Any:
-        if function in self.symbols:
-            return self.subscript(t.Name(function), tuple(self.from_one(key) for key in arguments))
-        if function in ("vector", "matrix") and len(arguments) == 1:
-            shape = (self.unknown(), 1 if function == "vector" else self.unknown())
-            return operators.multiply(self.operand(arguments[0]), ones(*shape))
-        if function in ("norm1", "norm2") and len(arguments) == 1:
-            return self.apply("norm", [self.operand(arguments[0])], {"ord": int(function[-1])})
-        if function in ("ones", "zeros") and len(arguments) == 1:  # MATLAB's ones(n) is square
-            arguments = arguments * 2
-        if function == "rows":  # a matrix written row by row
-            return self.written(arguments)
-        return super().call(function, arguments, options)
-
-    def from_one(self, key: t.Tree) -> t.Tree:
-        """A position of MATLAB, counted from one, as one counted from zero; the end of a range is not in ours."""
-        match key:
-            case t.Slice(start, stop, None):
-                return t.Slice(start and less_one(start), stop, None)
-            case t.Slice():
-                raise ParseError("A range with a step is not read here: write the positions in two parts.")
-            case t.Negative() | t.Number(0):
-                raise ParseError("Positions count from 1 in MATLAB's notation: write x(1) for the first entry.")
-        return less_one(key)
-
-    def written(self, rows: tuple[t.Tree, ...]) -> Any:
-        """`[1 2; 3 4]` is a constant; with expressions, the blocks of a matrix."""
-        return block(self, [self.entries(row) for row in rows])
 
 
 class LatexBuilder(LinearBuilder):
@@ -246,15 +199,13 @@ class LatexBuilder(LinearBuilder):
                 return self.apply("det", [value], {})
             case "log", (t.Call("bars", (inner,)),):  # the logarithm of a determinant, which may overflow by itself
                 value = self.operand(inner)
-                if isinstance(value, Expr) and number(value).ndim == 2 and not self.is_column(value):
+                if is_whole(value):
                     return self.apply("logdet", [value], {})
-            case "e^", (inner,):
+            case (("exp" | "log" | "sqrt"), (inner,)) if not options:
                 value = self.operand(inner)
-                if not isinstance(value, Indexed) and number(value).ndim == 2 and not self.is_column(value):
-                    if "expm" not in functions:
-                        raise ParseError(r"e^{A} of a matrix has no rule here; write \exp(A) for that of each entry.")
-                    return functions["expm"](value)
-                return self.entrywise("exp", value)
+                return self.of_whole(function, value) if is_whole(value) else self.entrywise(function, value)
+            case (("maximum" | "minimum"), (_,)):  # LaTeX has one word for the largest of two and of all
+                return super().call(function[:3], arguments, options)
             case "langle", (left, right):  # the inner product of vectors, or of matrices
                 return as_expr(functions["sum"](self.product("∘", self.operand(left), self.operand(right))))
             case "basis", (position,):
@@ -262,6 +213,23 @@ class LatexBuilder(LinearBuilder):
             case "rows", rows:
                 return block(self, [self.entries(row) for row in rows])
         return super().call(function, arguments, options)
+
+    def of_whole(self, name: str, matrix: Expr) -> Any:
+        """A function of a matrix: that of the whole, as of its eigenvalues, not that of each entry."""
+        each = rf"\{name}^{{\circ}}(A)" if name != "sqrt" else r"A^{\circ 1/2}"
+        if OF_WHOLE_MATRICES[name] not in functions:
+            raise ParseError(
+                rf"\{name} of a matrix is that of the whole, which has no rule here: write {each} for that "
+                r"of each entry, \log\det A for that of the determinant."
+            )
+        if matrix.shape[0] != matrix.shape[1]:
+            raise mismatch(
+                rf"\{name} of a matrix is that of the whole, which is square.",
+                [(matrix, True)],
+                f"Write {each} for that of each entry.",
+                (matrix.shape[0], matrix.shape[1]),
+            )
+        return functions[OF_WHOLE_MATRICES[name]](matrix)
 
     def subscript(self, base: t.Tree, keys: tuple[t.Tree, ...]) -> Any:
         if base == t.Name("δ"):
@@ -291,10 +259,9 @@ def number(value: Any) -> Any:
     return value[0, 0] if isinstance(value, Expr) and value.shape == (1, 1) else value
 
 
-def less_one(position: t.Tree) -> t.Tree:
-    if isinstance(position, t.Number) and isinstance(position.value, int):
-        return t.Number(position.value - 1)
-    return t.Sum(((1, position), (-1, t.Number(1))))
+def is_whole(value: Any) -> bool:
+    """Whether a value is a matrix, not a number, a column or a row."""
+    return isinstance(value, Expr) and value.ndim == 2 and 1 not in value.shape
 
 
 def matrix_power(base: Expr, exponent: int) -> Expr:

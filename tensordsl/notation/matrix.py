@@ -23,6 +23,8 @@ OF_VECTORS = (
     "softmax",
     "prod_others",
     "cross",
+    "dot",
+    "inner",
     "max",
     "min",
     "prod",
@@ -54,7 +56,7 @@ class MatrixBuilder(Builder):
     def special(self, name: str) -> Any:
         if name == "I":
             return identity(self.unknown())
-        if name == "K":
+        if name == "K" and not self.infer:  # a printed text leaves its sizes open; elsewhere, K is a symbol
             return m.commutation(self.unknown(), self.unknown())
         if name.startswith("e_") and name[2:].isidentifier():
             return basis(self.unknown(), Dim(name[2:]))
@@ -74,15 +76,16 @@ class MatrixBuilder(Builder):
         return self.column(value[parts])
 
     def entrywise(self, name: str, *values: Any, **options: Any) -> Any:
-        """A function of columns is one of vectors."""
-        if all(value.ndim == 0 or self.is_column(value) for value in values):
+        """A function of columns is one of vectors; what stands among them for an order or an axis stays as it is."""
+        operands = [value for value in values if isinstance(value, Expr)]
+        if all(value.ndim == 0 or self.is_column(value) for value in operands):
             return self.column(functions[name](*map(self.vector, values), **options))
         return functions[name](*values, **options)
 
-    def is_column(self, node: Expr) -> bool:
-        return node.ndim == 2 and node.shape[1] == 1
+    def is_column(self, node: object) -> bool:
+        return isinstance(node, Expr) and node.ndim == 2 and node.shape[1] == 1
 
-    def vector(self, node: Expr) -> Expr:
+    def vector(self, node: Any) -> Any:
         return node[:, 0] if self.is_column(node) else node
 
     def key(self, key: t.Tree) -> Any:

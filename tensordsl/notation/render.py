@@ -17,6 +17,9 @@ from tensordsl.notation import tree as t
 COMPARISON, SUM, PRODUCT, NEGATIVE, POWER, POSTFIX, ATOM = range(1, 8)
 
 SPACED = {"@", "∘", "⊗"}
+# In mathematics these are, of a matrix, functions of the whole of it; of each entry, they are written with a ∘.
+OF_WHOLE_MATRICES = {"exp": "expm", "log": "logm", "sqrt": "sqrtm"}
+IDENTITIES = (t.Name("I"), t.Call("I", (t.Number(3),)), t.Call("identity", (t.Number(3),)))  # beside them, [x]_×
 NAMES = (
     "alpha",
     "beta",
@@ -140,7 +143,7 @@ class Plain(Renderer):
             case t.Text(value):
                 return f'"{value}"', ATOM
             case t.Items(items, round):
-                inner = ", ".join(self.at(item, 0) for item in items)
+                inner = ", ".join(self.at(item, COMPARISON) for item in items)
                 return (f"({inner}{',' * (len(items) == 1)})" if round else f"[{inner}]"), ATOM
             case t.Sum(terms):
                 return self.signed(terms), SUM
@@ -155,14 +158,15 @@ class Plain(Renderer):
             case t.Transpose(operand):
                 return self.at(operand, POSTFIX) + (".T" if self.ascii else "ᵀ"), POSTFIX
             case t.Call(function, arguments, options):
-                parts = [self.at(a, 0) for a in arguments] + [f"{k}={self.at(v, 0)}" for k, v in options]
+                said = [(k, v) for k, v in options if v != t.Text("fro")]  # which is the norm of a matrix anyway
+                parts = [self.at(a, 0) for a in arguments] + [f"{k}={self.at(v, 0)}" for k, v in said]
                 return f"{function}({', '.join(parts)})", ATOM
             case t.Subscript(base, keys):
                 return f"{self.at(base, POSTFIX)}[{','.join(self.key(key) for key in keys)}]", POSTFIX
             case t.Arrow(body, axes):
                 return f"{self.at(body, 0)} -> [{','.join(self.axis(axis) for axis in axes)}]", 0
             case t.SumOver(over, body):
-                return f"sum[{self.axis(over)}]({self.at(body, 0)})", ATOM
+                return f"sum[{self.axis(over)}]({self.at(body, SUM)})", ATOM
         raise UnsupportedError(f"There is no text for a {type(tree).__name__}.")
 
     def number(self, value: object) -> tuple[str, int]:
@@ -172,7 +176,8 @@ class Plain(Renderer):
             return repr(value).strip("()"), SUM if value.real else ATOM
         return repr(value), ATOM if value >= 0 else NEGATIVE  # type: ignore[operator]
 
-    def product(self, operator: str, factors: tuple[t.Tree, ...]) -> tuple[str, int]:
+    def product(self, operator: str, factors: tuple[t.Tree, ...], above: bool = False) -> tuple[str, int]:
+        """Factors joined by an operator; `above` a line, 2 * (A @ x)/s, a product of matrices is in parentheses."""
         if self.ascii and operator == "⊗":
             text = self.at(factors[0], 0)
             for factor in factors[1:]:
@@ -189,8 +194,11 @@ class Plain(Renderer):
             if isinstance(factor, t.Number) and isinstance(factor.value, Fraction):
                 inner = not first
             last = place == len(factors) - 1 and all(isinstance(f, t.Number) for f in factors[:-1])
-            if isinstance(factor, t.Product) and operator == "*" and factor.operator == "@" and last:
+            if isinstance(factor, t.Product) and operator == "*" and factor.operator == "@" and last and not above:
                 inner = False  # 2 * A @ x: a number may stand before a product of matrices
+            if first and operator == "/" and isinstance(factor, t.Product) and factor.operator == "*":
+                parts.append(self.product("*", factor.factors, above=True)[0])
+                continue
             parts.append(self.at(factor, POWER if inner or (not first and isinstance(factor, t.Negative)) else PRODUCT))
         return (f" {sign} " if spaced else sign).join(parts), PRODUCT
 
@@ -226,6 +234,7 @@ class Latex(Renderer):
         "trace": r"\operatorname{tr}",
         "tr": r"\operatorname{tr}",
         "sum": r"\operatorname{sum}",
+        "equal": r"\operatorname{equal}",  # an equals sign would make an equation of it
     }
 
     def __init__(self, indexed: bool = False) -> None:
@@ -266,7 +275,9 @@ class Latex(Renderer):
             case t.Negative(operand):
                 return f"-{self.at(operand, PRODUCT)}", PRODUCT if is_product(operand) else NEGATIVE
             case t.Comparison(operator, left, right):
-                sign = {">=": r"\ge", "<=": r"\le"}.get(operator, operator)
+                if operator == "==":
+                    return self.call("equal", (left, right), ())
+                sign = {">=": r"\ge", "<=": r"\le", "!=": r"\neq"}.get(operator, operator)
                 return f"{self.at(left, SUM)} {sign} {self.at(right, SUM)}", COMPARISON
             case t.Product("/", (above, below)):
                 return rf"\frac{{{self.at(above, 0)}}}{{{self.at(below, 0)}}}", POSTFIX
@@ -287,8 +298,10 @@ class Latex(Renderer):
             case t.Transpose(operand):
                 lettered = isinstance(operand, t.Call | t.Subscript)  # their postfix stands below, the transpose above
                 return rf"{self.at(operand, POSTFIX if lettered else ATOM)}^{{\top}}", POSTFIX
-            case t.Call(function, arguments, options):
-                return self.call(function, arguments, options)
+            case t.Call("sqrt", (whole,), _, True):
+                return self.piece(t.Power(whole, t.Number(Fraction(1, 2)), True))
+            case t.Call(function, arguments, options, entrywise):
+                return self.call(function, arguments, options, entrywise and function in OF_WHOLE_MATRICES)
             case t.Subscript(base, keys):
                 shown = [self.key(key) for key in keys]
                 # Letters stand side by side, and digits apart from digits: A_{i0} has two indices, A_{1, 0} too.
@@ -321,6 +334,7 @@ class Latex(Renderer):
         function: str,
         arguments: tuple[t.Tree, ...],
         options: tuple[tuple[str, t.Tree], ...],
+        entrywise: bool = False,
     ) -> tuple[str, int]:
         if function == "inv":
             return rf"{self.at(arguments[0], ATOM)}^{{-1}}", POSTFIX
@@ -332,7 +346,13 @@ class Latex(Renderer):
             case "abs" if self.indexed or t.free_indices(arguments[0]):  # around a matrix, bars are its determinant
                 return rf"\left|{inner}\right|", ATOM
             case "norm":
-                return rf"\left\|{inner}\right\|", ATOM
+                return rf"\left\|{shown[0]}\right\|" + self.order(options), POSTFIX if options else ATOM
+            case "cross" if not any(isinstance(a, t.Transpose) or a in IDENTITIES for a in arguments):
+                return r" \times ".join(self.at(argument, POWER) for argument in arguments), SUM
+            case "cross" if not any(isinstance(a, t.Transpose) for a in arguments):  # beside I, a vector is a row
+                return self.call(function, tuple(a if a in IDENTITIES else t.Transpose(a) for a in arguments), options)
+            case "concatenate" | "stack" | "block" if not options and (not self.indexed or function == "block"):
+                return self.blocks(arguments[0]), ATOM
             case "I" | "identity":
                 return f"I_{{{inner}}}", POSTFIX
             case "K" | "commutation":
@@ -347,7 +367,28 @@ class Latex(Renderer):
                 return f"e_{{{shown[1]}}}", POSTFIX
         record = elementwise_records.get(function) or primitive_records.get(function)
         named = record.latex if record else rf"\operatorname{{{function}}}".replace("_", r"\_")
-        return self.CALLS.get(function, named) + self.parentheses(inner), ATOM
+        return self.CALLS.get(function, named) + (r"^{\circ}" if entrywise else "") + self.parentheses(inner), ATOM
+
+    def order(self, options: tuple[tuple[str, t.Tree], ...]) -> str:
+        """The order of a norm, below it."""
+        if not options:
+            return ""
+        match dict(options):
+            case {"ord": t.Text("nuc")}:
+                return "_*"
+            case {"ord": t.Text("fro")}:
+                return "_F"
+            case {"ord": order}:
+                return f"_{{{self.at(order, 0)}}}"
+        return ""
+
+    def blocks(self, items: t.Tree) -> str:
+        """A matrix of blocks, or a column of them."""
+        rows = items.items if isinstance(items, t.Items) else (items,)
+        lines = [
+            " & ".join(self.at(cell, 0) for cell in (row.items if isinstance(row, t.Items) else (row,))) for row in rows
+        ]
+        return r"\begin{bmatrix} " + r" \\ ".join(lines) + r" \end{bmatrix}"
 
     def key(self, key: t.Tree) -> str:
         if isinstance(key, t.Sum):  # i + 0, as of a slice from the start, is the row i

@@ -88,6 +88,7 @@ class Call(Tree):
     function: str
     arguments: tuple[Tree, ...]
     options: tuple[tuple[str, Tree], ...] = ()
+    entrywise: bool = False  # of each entry, where the function of a whole matrix is another: exp^∘(A) in LaTeX
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,10 @@ class Convert:
                 stack.extend((child, False) for child in node.children)
         return done[id(root)]  # type: ignore[no-any-return]
 
+    def settled(self, root: Any, tree: t.Tree) -> t.Tree:
+        """The tree, once what its parts mean for one another is known."""
+        return tree
+
     def check(self, tree: t.Tree) -> None:
         """Refuse what may be read in two ways."""
 

@@ -14,9 +14,12 @@ from tensordsl.parsing.subscripts import (
     Bounded,
     axis_of,
     has_size,
+    is_index,
     joined,
+    letters,
     multiplied,
     names_of,
+    paired,
     sizes_of,
     split,
     suffix,
@@ -44,7 +47,8 @@ key: expression                                             -> plain_key
       | NUMBER                                              -> number
       | fraction
       | _LBRACE sum _RBRACE
-      | _LBRACE MULTIPLY sum _RBRACE                        -> entrywise
+      | _LBRACE MULTIPLY [sum] _RBRACE                      -> entrywise
+      | MULTIPLY                                            -> entrywise
 ?atom: NUMBER                                               -> number
      | RATIO                                                -> ratio
      | NAME                                                 -> name
@@ -118,19 +122,64 @@ class Item:
 
 
 class LatexConvert(Convert):
-    """Lark's tree of a formula to ours. `known` are the declared symbols; `indexed`, whether the text sums over
-    indices, so that what stands below a name that is not declared is an index."""
+    """Lark's tree of a formula to ours. `known` are the declared symbols.
 
-    def __init__(self, known: Mapping[str, Expr], indexed: bool, positions: Set[str]) -> None:
+    What stands below another name is part of it, unless it is an index. Indices are the letters that a sum or a tensor
+    names, that stand below a declared symbol, or below two factors of a term; and the letters beside them. So a text is
+    read again until no more of them are found.
+    """
+
+    def __init__(self, known: Mapping[str, Expr], positions: Set[str]) -> None:
         self.known = known
         self.positions = positions
-        self.indexed = indexed
+        self.indices: Set[str] = frozenset()
+        self.tensors: Set[str] = frozenset()  # the names that have indices
+        self.trying = False  # whether each letter that may be an index is read as one
+
+    def settled(self, root: Any, tree: t.Tree) -> t.Tree:
+        found = self.paired(root, t.axes(tree) | t.indices(tree))
+        while True:
+            found |= (t.axes(tree) | t.indices(tree)) - self.positions
+            tensors = self.tensors | with_indices(tree)
+            if (found, tensors) == (self.indices, self.tensors):
+                return tree
+            self.indices, self.tensors = found, tensors
+            tree = self.convert(root)
+
+    def paired(self, root: Any, named: Set[str]) -> Set[str]:
+        """The indices that stand in a term twice, though nothing else names them."""
+        self.trying = True
+        try:
+            tree = self.convert(root)
+        except ParseError:  # read as indices, they mean nothing
+            return frozenset()
+        finally:
+            self.trying = False
+        return paired(tree, named | self.positions)
+
+    def is_tensor(self, name: str, keys: Sequence[Any]) -> bool:
+        """Whether a name that is not declared has indices below, and no rest of the name."""
+        if self.trying and is_index(keys):
+            return True
+        return name in self.tensors or any(not self.indices.isdisjoint(letters(key)) for key in keys)
+
+    def has_sizes(self, name: str, keys: Sequence[Any]) -> bool:
+        """Whether sizes stand below I or K, of which a commutation matrix has two: indices are others than m and n."""
+        count = len(sizes_of(split(keys)))
+        if count != 2:
+            return name == "I"
+        return all({"m", "n"}.issuperset(letters(key)) for key in keys) or not self.is_tensor(name, keys)
 
     def placed(self, made: Any, span: tuple[int, int] | None) -> Any:
         return replace(made, span=span) if isinstance(made, Item) else super().placed(made, span)
 
     def check(self, tree: t.Tree) -> None:
-        """An index that stands once in a term and is neither summed nor named may be meant in two ways."""
+        """What may be meant in two ways: an index that stands once in a term and is neither summed nor named, and 1."""
+        for part in t.walk(tree):
+            if isinstance(part, t.Product) and part.operator == "@" and t.Number(1) in part.factors:
+                error = ParseError(r"A 1 beside a factor may be a vector of ones: write \mathbf{1}, or 1_n.")
+                error.span = part.span  # type: ignore[attr-defined]
+                raise error
         stack: list[tuple[t.Tree, tuple[t.Axis, ...]]] = [] if isinstance(tree, t.Arrow) else [(tree, ())]
         stack += [(node.body, node.axes) for node in t.walk(tree) if isinstance(node, t.Arrow)]
         for body, axes in stack:
@@ -211,7 +260,7 @@ class LatexConvert(Convert):
     def make_entrywise(self, items: list[Any]) -> Any:
         if str(items[0]) != "∘":
             raise ParseError(r"Above stands a number, \top, or \circ and a number for the power of each entry.")
-        return Script("entrywise", items[1])
+        return Script("entrywise", items[1] if len(items) > 1 else None)
 
     def make_star(self, items: list[Any]) -> Any:
         return t.Name("*")
@@ -247,10 +296,21 @@ class LatexConvert(Convert):
                     done = [("call", self.summed(item.scripts, body))]
                 case Function(name):
                     arguments, options, scripts = self.taken(name, done)
-                    call = self.scripted(t.Call(name, arguments, options), scripts)
-                    done.append(("call", self.placed(self.of_function(name, item.scripts, call), item.span)))
+                    each = Script("entrywise") in item.scripts
+                    call = self.scripted(t.Call(name, arguments, options, each), scripts)
+                    above = tuple(script for script in item.scripts if script != Script("entrywise"))
+                    done.append(("call", self.placed(self.of_function(name, above, call), item.span)))
                 case Group():
                     done.append(("group", item))
+                case t.Name(name) if name not in self.known and not item.scripts and name != "K" and is_argument(done):
+                    raise ParseError(
+                        f"{name}(...) may be a function, which is not known, or a product: write the product without "
+                        f"parentheses, or declare {name}."
+                    )
+                case t.Name("K") if "K" not in self.known and not item.scripts and is_pair(done):
+                    _, sizes = done.pop()
+                    call = t.Call("K", tuple(map(multiplied, sizes.atom.arguments)))
+                    done.append(("plain", self.placed(self.scripted(call, sizes.scripts), item.span)))
                 case atom:
                     done.append(("plain", self.placed(self.applied(atom, item.scripts), item.span)))
         factors = [self.plain(kind, value) for kind, value in reversed(done)]
@@ -334,13 +394,13 @@ class LatexConvert(Convert):
             scripts, kinds = scripts[::-1], kinds[::-1]
         if kinds == ["below", "power"] and scripts[1].value == t.Negative(t.Number(1)) and isinstance(atom, t.Name):
             found = self.below(atom, scripts[0].value)
-            if isinstance(found, t.Subscript):
+            if isinstance(found, t.Subscript) and not self.trying:
                 raise ParseError(
                     r"A_{ij}^{-1} may mean an entry of the inverse or the inverse of an entry: write "
                     r"\left(A^{-1}\right)_{ij} or \frac{1}{A_{ij}}."
                 )
-        if atom == t.Name("e") and "e" not in self.known and kinds[:1] == ["power"]:
-            return self.scripted(t.Call("e^", (scripts[0].value,)), scripts[1:])
+        if atom == t.Name("e") and "e" not in self.known and kinds[:1] in (["power"], ["entrywise"]):
+            return self.scripted(t.Call("exp", (scripts[0].value,), (), kinds[0] == "entrywise"), scripts[1:])
         if scripts and scripts[0].kind == "below":
             return self.scripted(self.below(atom, scripts[0].value), scripts[1:])
         return self.scripted(atom.tree() if isinstance(atom, Group) else atom, scripts)
@@ -349,11 +409,13 @@ class LatexConvert(Convert):
         for script in scripts:
             match script:
                 case Script("T"):
-                    tree = t.Transpose(tree)
+                    tree = row_of_ones(tree) if isinstance(tree, t.Number) else t.Transpose(tree)
                 case Script("-T"):
                     tree = t.Transpose(t.Power(tree, t.Negative(t.Number(1))))
                 case Script("power", value):
                     tree = t.Power(tree, value)
+                case Script("entrywise", None):
+                    raise ParseError(r"Behind the \circ stands the power of each entry: A^{\circ 2}.")
                 case Script("entrywise", value):
                     tree = t.Power(tree, value, True)
                 case Script("below", keys):
@@ -371,15 +433,17 @@ class LatexConvert(Convert):
                 return t.Call("ones", sizes_of(keys))
             case t.Number(0):
                 return t.Call("zeros", sizes_of(keys))
-            case t.Name("I" | "K" as name) if name not in self.known:
-                sizes = sizes_of(keys)
+            case t.Name("I" | "K" as name) if name not in self.known and self.has_sizes(name, keys):
+                sizes = sizes_of(split(keys) if name == "K" else keys)
                 if name == "I" and len(sizes) == 2 and sizes[0] == sizes[1]:
                     sizes = sizes[:1]
                 return t.Call(name, sizes)
             case t.Name("e") if "e" not in self.known and len(keys) == 1:
                 position = multiplied(keys[0])
                 return t.Name(f"e_{position.name}") if isinstance(position, t.Name) else t.Call("basis", (position,))
-            case t.Name(name) if name not in self.known and name != "δ" and not self.indexed:
+            case t.Number(1):
+                return t.Call("ones", sizes_of(keys))
+            case t.Name(name) if name not in self.known and name != "δ" and not self.is_tensor(name, keys):
                 return t.Name(f"{name}_{''.join(suffix(key) for key in keys)}")
             case Group() as group:
                 body, axes = group.tree(), split(keys)
@@ -406,6 +470,32 @@ class LatexConvert(Convert):
         raise ParseError(
             r"Below a norm stands its order: 1, 2, \infty, F for the Frobenius norm, * for the nuclear norm."
         )
+
+
+def with_indices(tree: t.Tree) -> set[str]:
+    """The names that have indices in a tree."""
+    return {part.base.name for part in t.walk(tree) if isinstance(part, t.Subscript) and isinstance(part.base, t.Name)}
+
+
+def is_argument(done: Sequence[tuple[str, Any]]) -> bool:
+    """Whether what a function is applied to follows, as in f(x), rather than a factor, as in f(x + y)."""
+    group = done[-1][1].atom if done and done[-1][0] == "group" else None
+    return (
+        group is not None and not group.square and (len(group.arguments) != 1 or isinstance(group.arguments[0], t.Name))
+    )
+
+
+def is_pair(done: Sequence[tuple[str, Any]]) -> bool:
+    """Whether two sizes in parentheses follow."""
+    return bool(done) and done[-1][0] == "group" and len(done[-1][1].atom.arguments) == 2
+
+
+def row_of_ones(number: t.Number) -> t.Tree:
+    r"""1^\top is a row of ones, 11^\top a matrix of them."""
+    if set(str(number.value)) != {"1"}:
+        raise ParseError(r"A number has no transpose; a row of ones is \mathbf{1}^\top.")
+    ones = t.Call("ones", ())
+    return product((*[ones] * (len(str(number.value)) - 1), t.Transpose(ones)))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from tensordsl.notation import tree as t
@@ -26,11 +27,13 @@ sum: product (SIGN product)*
      | FUNCTION [key ("," key)*] ")"                        -> call
      | "(" expression ")"
      | "[" row (";" row)* ";"? "]"                          -> rows
+     | "[" "]"                                              -> rows
 row: expression ("," expression)* ","?
 ?key: expression
     | ":"                                                   -> everything
     | sum ":" sum                                           -> range
     | sum ":" sum ":" sum                                   -> stepped
+    | STRING                                                -> text
 
 FUNCTION.3: /[^\W\dᵀ][^\Wᵀ]*\s*\(/
 TRANSPOSE: ".'" | "'" | "ᵀ" | "^⊤" | "⊤"
@@ -40,21 +43,24 @@ POWER: ".^" | "^"
 SIGN: "+" | "-" | "−"
 NUMBER: /(\d+(\.(?![*\/\\^'])\d*)?|\.\d+)([eE][+-]?\d+)?[ij]?(?!\w)/
 NAME: /[^\W\dᵀ][^\Wᵀ]*/
+STRING: /"[^"\n]*"/ | /'[^'\n]*'/
 %import common.WS
 %ignore WS
 """
 WORDS = (
     "An expression of MATLAB is made of names, numbers, + - * / \\ ^ and .* ./ .^, the transpose ', brackets and known "
-    "functions."
+    "functions; of an assignment, parse the right side."
 )
 OPERATORS = {"*": "@", "·": "@", ".*": "∘", "⊙": "∘", "./": "/", "/": "//"}
 # A space in a matrix separates two entries, unless an operator stands beside it: [1 -2] has two, [1 - 2] one.
 ENDS = re.compile(r"[\w)\].'ᵀ⊤]$")
 BEGINS = re.compile(r"[\w(\[.]|[+−-](?=\S)")
+UNREAD = re.compile(r"%[^\n]*|\.\.\.[^\n]*\n?|[;\s]+\Z")  # comments, the ends of lines that go on, of statements
 
 
 def separated(text: str) -> str:
     """The text with commas and semicolons for the spaces and line ends that separate entries; each in its place."""
+    text = UNREAD.sub(lambda found: " " * len(found[0]), text)
     out = list(text)
     open_brackets: list[str] = []
     place = 0
@@ -78,6 +84,11 @@ def separated(text: str) -> str:
 
 
 class MatlabConvert(Convert):
+    """What is called is a function, or one of the declared symbols, of which entries are taken."""
+
+    def __init__(self, symbols: Collection[str] = ()) -> None:
+        self.symbols = symbols
+
     def operator(self, sign: str) -> str:
         return OPERATORS.get(sign, sign)
 
@@ -89,6 +100,12 @@ class MatlabConvert(Convert):
             else:
                 turned += [operator, factor]
         return super().make_product(turned)
+
+    def make_call(self, items: list[Any]) -> Any:
+        call = super().make_call(items)
+        if call.function in self.symbols:
+            return t.Subscript(t.Name(call.function), call.arguments)
+        return call
 
     def make_number(self, items: list[Any]) -> Any:
         return super().make_number([str(items[0]).replace("i", "j")])

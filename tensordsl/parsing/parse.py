@@ -32,13 +32,23 @@ def parse(text: str, /, *, dialect: str = "numpy", infer: bool = False, **symbol
     the name of a size, `p=td.dim("p")`, which may then stand as a position.
 
     `dialect="numpy"` has Python's operators, the names of this library with and without `linalg.`, and index notation,
-    `"A[i,j]*x[j] -> [i]"`. In the others vectors are columns, and a result of one column is a vector again:
-    `"matrix"` is the notation in which matrices are printed; `"matlab"` has `*` for the matrix product, `.*` for that
-    of entries, `'`, `\`, and the names of matrixcalculus.org; `"latex"` is LaTeX as it stands in a paper, letters side
-    by side multiplied, indices below. Positions count from 0, in MATLAB's notation alone from 1.
+    `"A[i,j]*x[j] -> [i]"`. In the others vectors are columns, and a result of one column is a vector again.
+
+    `"matrix"` is the notation in which matrices are printed, with NumPy's names and their meaning: `exp(A)` goes entry
+    by entry, `expm(A)` is the exponential of the matrix, positions count from 0.
+
+    `"matlab"` has MATLAB's operators, functions and positions, and they mean what they mean there: `sum(X)` adds down
+    the columns, `norm(X)` is the largest singular value, `exp(X)` goes entry by entry and `expm(X)` does not, `X(:)` is
+    vec, positions and dimensions count from 1. To these come the names of matrixcalculus.org, such as `norm2`.
+
+    `"latex"` is LaTeX as it stands in a paper, letters side by side multiplied. What stands below a declared name is an
+    index or a position, counted from 0 as everywhere in Python. Below another name it is part of it, so that `x_1` is a
+    symbol, unless a sum names it or two factors of a term share it: `A_{ij} x_i x_j` is a sum over i and j. Of a
+    matrix, `\exp(A)` and `e^A`, `\log`, `\sqrt` and powers are those of the whole; with `^{\circ}`, as in
+    `\exp^{\circ}(A)`, they are of each entry, as all other functions are.
 
     With `infer`, names without a shape get one from their use: an upper-case name is a matrix, a lower-case name a
-    vector, or a scalar where it cannot be a vector.
+    vector, or a scalar where it cannot be a vector. `K` is a symbol; with sizes, `K(m, n)`, it is a commutation matrix.
 
     Raises `ParseError`, with a caret, for a text that is no expression; nothing in a text is ever evaluated.
 
@@ -56,7 +66,7 @@ def parse(text: str, /, *, dialect: str = "numpy", infer: bool = False, **symbol
     >>> print(td.parse(r"\operatorname{tr}(A^\top X)", dialect="latex", infer=True))
     A[i,j]*X[i,j]
     """
-    if dialect not in DIALECTS:
+    if not isinstance(dialect, str) or dialect not in DIALECTS:
         raise UnsupportedError(f"The dialect {dialect!r} is unknown; known are {', '.join(map(repr, DIALECTS))}.")
     sizes = {name: value for name, value in symbols.items() if isinstance(value, Dim) and value.name == name}
     known = {name: declared(name, value) for name, value in symbols.items() if name not in sizes}
@@ -128,25 +138,22 @@ def parse_tree(
     convert: Convert
     if dialect == "latex":
         tokens = Tokens(text, symbols or {})
-        convert = latex.LatexConvert(tokens.known, tokens.indexed, positions)
+        convert = latex.LatexConvert(tokens.known, positions)
         parsed = _read("latex", text, tokens.read(), latex.WORDS)
     elif dialect == "matlab":
-        convert = matlab.MatlabConvert()
+        convert = matlab.MatlabConvert(symbols or {})
         parsed = _read("matlab", text, matlab.separated(text), matlab.WORDS)
     else:
         convert = Convert()
         parsed = _read("numpy", text, text, WORDS)
     try:
         tree = convert.convert(parsed)
-    except ParseError as error:
-        _locate(error, text)
-        raise
-    if t.depth(tree, DEEPEST * 4) > DEEPEST * 4:
-        raise ParseError(
-            f"The text is nested deeper than {DEEPEST * 4} operations. Give the inner parts names, and "
-            "combine them in Python."
-        )
-    try:
+        if t.depth(tree, DEEPEST * 4) > DEEPEST * 4:
+            raise ParseError(
+                f"The text is nested deeper than {DEEPEST * 4} operations. Give the inner parts names, and "
+                "combine them in Python."
+            )
+        tree = convert.settled(parsed, tree)
         convert.check(tree)
     except ParseError as error:
         _locate(error, text)

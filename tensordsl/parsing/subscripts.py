@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tensordsl.errors import ParseError
+from tensordsl.functions.record import elementwise_records
 from tensordsl.notation import tree as t
+
+INDICES = frozenset("ijklmnpqrs")
+WORDS = frozenset(("min", "lin", "in", "sim", "is"))  # what is made of such letters and stands below all the same
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,52 @@ def suffix(key: t.Tree) -> str:
         case t.Product("@", factors):
             return "".join(suffix(factor) for factor in factors)
     raise ParseError("The subscript of a name is letters and digits; an index stands below a declared symbol.")
+
+
+def letters(key: t.Tree) -> tuple[str, ...]:
+    """The letters of a subscript, each alone: `ij`, but not the word `max`."""
+    return tuple(part.name for part in split((key,)) if isinstance(part, t.Name))
+
+
+def is_index(keys: Sequence[t.Tree]) -> bool:
+    """Whether all that stands below a name may be indices: letters from the middle of the alphabet, and positions."""
+    parts = split(keys)
+    names = [part.name for part in parts if isinstance(part, t.Name)]
+    plain = all(isinstance(part, t.Name | t.Number) for part in parts)
+    return plain and bool(names) and set(names) <= INDICES and "".join(names) not in WORDS
+
+
+def paired(tree: t.Tree, named: Set[str]) -> set[str]:
+    """The letters that stand below two factors of a term, which sums over them; none below what is used as a whole, and
+    none that are `named` as indices elsewhere.
+
+    Where such a letter may as well be part of names, as in `A_k B_k`, this asks.
+    """
+    whole = {name for part in t.walk(tree) if is_of_wholes(part) for name in t.free_indices(part)}
+    bodies = [tree, *(part.body for part in t.walk(tree) if isinstance(part, t.Arrow))]
+    terms = [term for body in bodies for term in t.terms(body)]
+    counts = [
+        {n: c for n, c in t.free_indices(term).items() if c > 1 and n in INDICES - whole - named} for term in terms
+    ]
+    for name, count in ((name, count) for found in counts for name, count in found.items()):
+        alone = {
+            part.base.name
+            for part in t.walk(tree)
+            if isinstance(part, t.Subscript) and isinstance(part.base, t.Name) and part.keys == (t.Name(name),)
+        }
+        if count > 2 or any(base[0].isupper() for base in alone):
+            raise ParseError(
+                rf"The letter {name!r} below may be an index that is summed, or part of names: write \sum_{name}, or "
+                f"declare the names, as in td.parse(text, ..., {min(alone, default='x')}_{name}=...)."
+            )
+    return {name for found in counts for name in found}
+
+
+def is_of_wholes(tree: t.Tree) -> bool:
+    """Whether a tree takes its operand whole, so that what stands below a name in it is no index of an entry."""
+    if isinstance(tree, t.Call):
+        return tree.function not in elementwise_records and tree.function != "bars"
+    return isinstance(tree, t.Transpose) or (isinstance(tree, t.Power) and isinstance(tree.exponent, t.Negative))
 
 
 def names_of(axis: t.Tree) -> Iterator[str]:

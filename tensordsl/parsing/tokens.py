@@ -16,17 +16,24 @@ from tensordsl.functions.record import elementwise_records, functions, primitive
 from tensordsl.notation.render import GREEK, GREEK_LETTERS
 
 STYLES = (
-    r"\\(?:mathrm|mathbf|mathbb|mathbbm|mathcal|mathsf|mathit|mathfrak|mathscr|text|textrm|textbf|textit|textsf"
-    r"|boldsymbol|bm|pmb|symbf|operatorname\*?|vec)"
+    r"\\(?:(?:math(?:rm|bf|bb|bbm|ds|cal|sf|it|tt|frak|scr|normal|op|ord)|text(?:rm|bf|it|sf|up|sl|sc|md|normal)?"
+    r"|boldsymbol|bold|bm|pmb|emph|mbox|hbox|sym(?:bf|rm|sf|it|bfup|bfit|bfsf)|vec|underline"
+    r"|rm|bf|it|sf|cal|frak|tt)(?![A-Za-z])|operatorname\*?)"
 )
-STYLED = re.compile(STYLES + r"\s*(?:\{([^{}]*)\}|(\\[A-Za-z]+|[^\s{}\\]))")
+INNER = rf"[^{{}}]*|\s*{STYLES}\s*(?:\{{[^{{}}]*\}}|[^{{}}]*)\s*"  # a style may hold another one
+STYLED = re.compile(STYLES + rf"\s*(?:\{{({INNER})\}}|(\\[A-Za-z]+|[^\s{{}}\\]))")
+SWITCHED = re.compile(r"\{\s*\\(?:rm|bf|it|sf|cal|frak|tt|bfseries|itshape|rmfamily|boldmath)(?![A-Za-z])\s*([^{}]*)\}")
+SWITCH = re.compile(r"\\(?:rm|bf|it|sf|cal|frak|tt)(?![A-Za-z])\s*[A-Za-z]{2}")
 ACCENTED = re.compile(
     r"\\(hat|widehat|tilde|widetilde|bar|overline|dot|check|breve)\s*(?:\{([^{}]*)\}|(\\[A-Za-z]+|\w))"
 )
 COMMAND = re.compile(r"\\([A-Za-z]+\*?|.)", re.DOTALL)
 RUN = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
+APPLIED = re.compile(r"\s*(?:\\(?:left|[bB]igg?l?)\s*)?[(\[]")
+BOLD = re.compile(r"\\(?:mathbf|textbf|boldsymbol|bold|bm|pmb|symbf|bf|bfseries)(?![A-Za-z])")
 CALLED = re.compile(r"\s*(?:\\(?:left|[bB]igg?l?)\s*)?\(")
 BELOW = re.compile(r"\s*_")
+TWO_BELOW = re.compile(r"\s*_\s*\{\s*[^\s{},]+(?:\s*,|\s+|(?<=[\w]))\s*[^\s{},][^{}]*\}")  # as Kronecker's δ_{ij} has
 ABOVE = re.compile(r"\s*\^")
 LETTER = re.compile(rf"\s*(?:{STYLES}\{{[^{{}}]*\}}|\\[A-Za-z]+|[^\W\d_])")
 TYPED = re.compile(r"\\texttt\s*\{([^{}]*)\}")
@@ -34,12 +41,13 @@ POWER_OF_TEN = r"(?:\s*\\(?:cdot|times)\s*10\s*\^\s*\{\s*(?P<ten>[-−]?\d+)\s*\
 NUMBER = re.compile(r"(?P<digits>\d+(?:\.\d+)?|\.\d+)" + POWER_OF_TEN + r"(?P<i>\s*\\mathrm\{i\})?")
 RATIO = re.compile(r"(\d+)\s*/\s*(\d+)(?![\d.])")
 ARGUMENT = re.compile(r"\s*(?:\{((?:[^{}]|\{[^{}]*\})*)\}|(\\[A-Za-z]+|[^\s{}\\]))")
-TRANSPOSE = r"\\top|\\intercal|\\(?:mathsf|mathrm|text|mathtt|rm|sf)\s*(?:\{\s*[Tt]\s*\}|T(?![A-Za-z]))|⊤|\\prime"
+TRANSPOSE = rf"\\top|\\intercal|\\tran(?:spose)?(?![A-Za-z])|{STYLES}\s*(?:\{{\s*[Tt]\s*\}}|T(?![A-Za-z]))|⊤|\\prime"
+LETTER_T = re.compile(r"\^\s*(?:t|\{\s*t\s*\})")
 LABEL = re.compile(r"\^\s*\{\s*\(\s*\w+\s*\)\s*\}")
 RAISED = re.compile(rf"\^\s*(?:\{{(?:\s|\\[!,;:])*(-|−)?(?:\s|\\[!,;:])*({TRANSPOSE}|T)\s*\}}|({TRANSPOSE}|T))")
-CONJUGATE = re.compile(r"\^\s*\{?\s*(?:\\dagger|\\ast|\*|\\star|H(?![A-Za-z])|\\mathsf\{H\}|\\mathrm\{H\})\s*\}?")
+CONJUGATE = re.compile(r"\^\s*\{?\s*(?:\\dagger|\\ast|\*|\\star|\+|\\mathsf\{H\}|\\mathrm\{H\}|H(?![A-Za-z]))\s*\}?")
 OPTION = re.compile(r"([A-Za-z]\w*)\s*=(?!=)\s*")
-MATRIX = re.compile(r"\\(begin|end)\s*\{([pbvBV]?)(?:small)?matrix\}")
+MATRIX = re.compile(r"\\(begin|end)\s*\{([pbvBV]?)(?:small)?(?:matrix|array)\}(?:\{[clr|\s]*\})?")
 SPACING = re.compile(
     r"\\(?:[,;:!> ]|(?:quad|qquad|displaystyle|textstyle|scriptstyle|limits|nolimits|thinspace|medspace|negthinspace"
     r"|mathopen|mathclose|mathbin|mathrel|nonumber|enspace|allowbreak)(?![A-Za-z]))|\\(?:hspace|vspace|phantom|label)"
@@ -65,7 +73,16 @@ COMPARISONS = {
 }  # fmt: skip
 OWN = (r"\sqrt", r"\sum", r"\frac")  # read by the grammar, not as functions
 VARIANTS = {f"var{name}": name for name in ("epsilon", "theta", "pi", "rho", "sigma", "phi", "kappa")}
-ALIASES = {"ln": "log", "tr": "trace", "Tr": "trace", "Trace": "trace", "sgn": "sign", "Diag": "diag", "Vec": "vec"}
+ALIASES = {
+    "ln": "log",
+    "tr": "trace",
+    "Tr": "trace",
+    "Trace": "trace",
+    "sgn": "sign",
+    "Diag": "diag",
+    "Vec": "vec",
+    "ReLU": "relu",
+}
 REFUSED = {
     "partial": "Derivatives are not written in a text: parse the function, and take td.grad or td.jacobian of it",
     "nabla": "Derivatives are not written in a text: parse the function, and take td.grad or td.jacobian of it",
@@ -105,7 +122,6 @@ class Tokens:
         self.symbols = symbols
         self.known = dict(symbols)
         self.keys = {squash(name): name for name in symbols}
-        self.indexed = re.search(r"\\sum(?![A-Za-z])|\]\s*_", text) is not None
         self.tokens: list[Any] = []
         self.fences: list[str] = []
         self.braces = 0
@@ -178,6 +194,8 @@ class Tokens:
             self.delimiter(delimiter[0], "", start, delimiter.end())
         elif character == "\\":
             self.command(start)
+        elif (switched := SWITCHED.match(text, start)) is not None:
+            self.styled(switched[1], text[start : switched.start(1)], start, switched.end())
         elif character in "{}":
             self.brace(character, start)
         elif character == "^":
@@ -260,13 +278,17 @@ class Tokens:
         conjugate = CONJUGATE.match(self.text, start)
         if conjugate and not ("H" in conjugate[0] and "H" in self.symbols):
             raise self.refuse(
-                r"The conjugate transpose is not read: write ^\top for the transpose",
+                r"This is not read: write ^\top for the transpose, \operatorname{pinv}(A) for the pseudo-inverse",
                 start,
                 start + len(conjugate[0].rstrip()),
             )
         label = LABEL.match(self.text, start)
         if label:
             raise self.refuse("A number in parentheses is a label, no power: write it below", start, label.end())
+        power = LETTER_T.match(self.text, start)
+        if power and "t" not in self.symbols and not (self.tokens and self.tokens[-1] in ("e", "exp")):
+            words = r"x^t may be a transpose or a power: write ^\top for the transpose, or declare t as a number"
+            raise self.refuse(words, start, power.end())
         self.add("SUP", "^", start, start + 1)
         self.expect(1)
 
@@ -365,9 +387,11 @@ class Tokens:
         if accented:
             self.name(f"{squash(accented[2] or accented[3])}_{accented[1]}", start, accented.end())
             return
+        if SWITCH.match(text, start):
+            raise self.refuse(r"How far a change of style goes is said by braces: {\rm tr}", start, start + 3)
         styled = STYLED.match(text, start)
         if styled and not (styled[0].startswith(r"\vec") and styled[2] == "("):
-            self.styled(styled, start)
+            self.styled(styled[2] if styled[1] is None else styled[1], styled[0], start, styled.end())
             return
         found = COMMAND.match(text, start)
         if found is None:
@@ -396,7 +420,7 @@ class Tokens:
             self.add("FUNCTION", ALIASES.get(word, word), start, stop)
         elif VARIANTS.get(word, word) in GREEK or word in ("ell", "imath", "jmath"):
             name = word if word in self.symbols else VARIANTS.get(word, word)
-            if name == "delta" and "delta" not in self.keys and BELOW.match(text, stop):
+            if name == "delta" and "delta" not in self.keys and TWO_BELOW.match(text, stop):
                 self.add("NAME", "δ", start, stop)
             else:
                 self.name(name, start, stop)
@@ -418,10 +442,9 @@ class Tokens:
             return True
         return False
 
-    def styled(self, found: re.Match[str], start: int) -> None:
+    def styled(self, content: str, style: str, start: int, stop: int) -> None:
         """`\\mathbf{x}` is x; a word in roman type is a declared name, or a function, or a name."""
-        content = (found[1] if found[1] is not None else found[2]).strip()
-        word, stop = content.replace(r"\_", "_"), found.end()
+        word = re.sub(STYLES + r"|[{}\s]", "", content).replace(r"\_", "_")
         if word in ("1", "0"):
             self.add("ONES" if word == "1" else "NUMBER", word, start, stop)
         elif word == "d" and (differential := self.differential(stop)) is not None:
@@ -432,10 +455,18 @@ class Tokens:
             self.name(squash(word), start, stop)
         elif len(word) > 1 and ALIASES.get(word, word) in functions:
             self.add("FUNCTION", ALIASES.get(word, word), start, stop)
+        elif word == "d" and "mathrm" in style and LETTER.match(self.text, stop):
+            words = r"The differential \mathrm{d}x is a symbol dx, which is to be declared"
+            raise self.refuse(words, start, stop)
+        elif word.isalpha() and len(word) > 1 and BOLD.search(style):  # bold is each letter, not a word
+            place = start + self.text[start:stop].index(content)
+            for at, letter in enumerate(content, place):
+                if letter.isalpha():
+                    self.name(letter, at, at + 1 if at + 1 < place + len(content.rstrip()) else stop)
         elif word.isidentifier():
-            follows = CALLED.match(self.text, stop)
-            roman = found[0].startswith((r"\operatorname", r"\mathrm", r"\text"))
-            if len(word) > 1 and follows and roman:
+            roman = len(word) > 1 and any(name in style for name in ("rm", "text", "mathop"))
+            follows = (CALLED if roman else APPLIED).match(self.text, stop)
+            if follows and (roman or "operatorname" in style or "bb" in style):
                 self.add("FUNCTION", word, start, stop)
             else:
                 self.name(word, start, stop)

@@ -6,18 +6,20 @@ these partitions are the cases; in each, the terms whose partition is finer all 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tensordsl.contraction import add_terms, as_operands, contract, is_zero
+from tensordsl.contraction import add_terms, as_operands, contract, is_zero, zero
 from tensordsl.dims import AnySize
 from tensordsl.errors import UnsupportedError
-from tensordsl.expr import Expr, Sum
-from tensordsl.labels import Groups, flat, singles
+from tensordsl.expr import Contraction, Elementwise, Expr, Sum
+from tensordsl.functions.record import functions
+from tensordsl.labels import Groups, Label, flat, singles
 from tensordsl.notation import tree as t
 from tensordsl.notation.render import render
 from tensordsl.printing.index import IndexPrinter, name_axes, name_sizes
 from tensordsl.printing.names import index_names
+from tensordsl.printing.readable import readable
 from tensordsl.rewrites.factors import distributed
 
 Partition = tuple[int, ...]  # for each index, the first index that it equals
@@ -59,24 +61,26 @@ def cases(node: Expr) -> list[Case]:
     names = [name for axis in axes for name in axis]
     sizes = name_sizes(node, axes)
     printer = IndexPrinter(node, axes)
-    groups: Groups = regions(axes)
     live = {place: sizes[name] for place, name in enumerate(names)}
+    apart = tuple(range(len(names)))
     whole: list[tuple[Expr, Partition]] = []
+    found: set[Partition] = set()
     for term in node.terms if isinstance(node, Sum) else (node,):
         if is_zero(term):
             continue
         parts = as_operands(term)
         alike = printer.fits(parts, axes) and len(flat(parts[2])) == len(names)
-        opened = contract(1, [(term, groups)], singles(range(len(names))), live)
-        whole.append(
-            (
-                opened,
-                normal(flat(as_operands(opened)[2]))
-                if alike and len(flat(as_operands(opened)[2])) == len(names)
-                else tuple(range(len(names))),
-            )
-        )
-    found = {partition for _, partition in whole}
+        opened = contract(1, [(term, regions(axes))], singles(apart), live)
+        output = flat(as_operands(opened)[2])
+        own = normal(output) if alike and len(output) == len(names) else apart
+        whole.append((opened, own))
+        found |= {own, *(join(own, merged(apart, blocks)) for blocks in coincidences(opened, apart))}
+    ordered = sorted(joins(found), key=lambda p: (len(set(p)), p))
+    return [case(partition, whole, ordered, names, live, printer) for partition in ordered]
+
+
+def joins(found: set[Partition]) -> set[Partition]:
+    """Partitions, and all that they make where several hold at once."""
     waiting = list(found)
     while waiting:
         one = waiting.pop()
@@ -87,8 +91,70 @@ def cases(node: Expr) -> list[Case]:
                 waiting.append(both)
                 if len(found) > LIMIT:
                     raise UnsupportedError(f"The expression has more than {LIMIT} cases; use the index form.")
-    ordered = sorted(found, key=lambda p: (len(set(p)), p))
-    return [case(partition, whole, ordered, names, live, printer) for partition in ordered]
+    return found
+
+
+def merged(apart: Partition, places: Sequence[tuple[int, ...]]) -> Partition:
+    """Indices of which those at the places of each block coincide."""
+    found = apart
+    for block in places:
+        found = join(found, tuple(block[0] if place in block else place for place in apart))
+    return found
+
+
+# --- δ within functions -------------------------------------------------------------------------------------------
+
+
+def coincidences(node: Expr, indices: Sequence[int], inside: bool = False) -> set[tuple[tuple[int, ...], ...]]:
+    """What a δ within the functions of a node asks for: blocks of its `indices`, one for each axis, that coincide."""
+    found: set[tuple[tuple[int, ...], ...]] = set()
+    if isinstance(node, Elementwise | Sum):
+        for child in node.children:
+            found |= coincidences(child, indices, inside or isinstance(node, Elementwise))
+    elif isinstance(node, Contraction) and is_ungrouped(node):
+        named: dict[Label, list[int]] = {}
+        for (label,), index in zip(node.output, indices, strict=True):
+            named.setdefault(label, []).append(index)
+        blocks = tuple(tuple(own) for own in named.values() if len(own) > 1)
+        found |= {blocks} if inside and blocks else set()
+        for factor, slots in zip(node.factors, node.slots, strict=True):
+            if set(flat(slots)) <= named.keys():
+                found |= coincidences(factor, [named[label][0] for (label,) in slots], inside)
+    return found
+
+
+def decided(node: Expr, indices: Sequence[int], sizes: Mapping[int, AnySize]) -> Expr:
+    """A node at its `indices`, of which those of one number coincide and all others differ: δ is one or zero wherever
+    it stands. The axes of what is returned are those numbers, in order."""
+    heads = sorted(set(indices))
+    live = {head: sizes[head] for head in heads}
+    if isinstance(node, Elementwise) and node.ndim:
+        return functions[node.record.name](*(decided(child, indices, sizes) for child in node.children))  # type: ignore[no-any-return]
+    if isinstance(node, Sum):
+        return add_terms([decided(term, indices, sizes) for term in node.terms], tuple(live.values()))
+    if not isinstance(node, Contraction) or not is_ungrouped(node):
+        return contract(1, [(node, singles(indices))], singles(heads), live)
+    named: dict[Label, int] = {}
+    for (label,), index in zip(node.output, indices, strict=True):
+        if named.setdefault(label, index) != index:
+            return zero(tuple(live.values()))
+    fresh = {label: len(sizes) + label for label in range(len(node.sizes)) if label not in named}
+    operands: list[tuple[Expr, Groups]] = []
+    for factor, slots in zip(node.factors, node.slots, strict=True):
+        own = [named.get(label, -1) for label in flat(slots)]
+        if -1 in own:
+            operands.append((factor, singles((named | fresh)[label] for label in flat(slots))))
+        else:
+            operands.append((decided(factor, own, sizes), singles(sorted(set(own)))))
+    summed = {place: node.sizes[label] for label, place in fresh.items()}
+    return contract(node.coefficient, operands, singles(heads), {**live, **summed})
+
+
+def is_ungrouped(node: Contraction) -> bool:
+    return all(len(group) == 1 for groups in (node.output, *node.slots) for group in groups)
+
+
+# --- texts --------------------------------------------------------------------------------------------------------
 
 
 def regions(axes: Sequence[tuple[str, ...]]) -> Groups:
@@ -109,10 +175,8 @@ def case(
 ) -> Case:
     heads = sorted(set(partition))
     live = {head: sizes[head] for head in heads}
-    restricted = [
-        contract(1, [(term, singles(partition))], singles(heads), live) for term, own in whole if finer(own, partition)
-    ]
-    value = add_terms(restricted, tuple(live.values()))
+    terms = [decided(term, partition, sizes) for term, own in whole if finer(own, partition)]
+    value = readable(add_terms(terms, tuple(live.values())))
     axes = [(names[head],) for head in heads]
     tree = printer.body(value, axes, frozenset(names), inside=True)  # no arrow says what is summed
     equal = tuple(

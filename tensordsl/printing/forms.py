@@ -20,6 +20,7 @@ from tensordsl.printing.index import index_tree
 from tensordsl.printing.matrix import matrix_tree
 from tensordsl.printing.names import index_names
 from tensordsl.printing.pieces import chain
+from tensordsl.printing.sums import rescaled, unscaled
 from tensordsl.program.plan import plan
 
 LATEX_TEXT = {"_": r"\_", "&": r"\&", "#": r"\#", "%": r"\%", "─": "-"}
@@ -147,12 +148,15 @@ def readings(F: object, x: Symbol, ascii: bool = False, name: str = "F") -> list
     moved = t.Name(f"d{x.name}")
     step = t.Call("vec", (moved,)) if x.ndim > 1 else moved
     change_rows = f"vec(d{name})" if node.ndim > 1 else f"d{name}"
-    times = "@" if node.ndim or x.ndim else "*"
+    if node.ndim or x.ndim:
+        moving = rescaled(matrix, t.product("@", (*chain(unscaled(matrix)), step)))
+    else:
+        moving = t.Product("*", (matrix, step))
     return [
         Reading("index", whole, show(derivative, "index", style)),
         Reading("cases", f"{whole}", show(derivative, "cases", style)),
         Reading("differential", f"d{name}", show(change, "matrix", style)),
-        Reading("differential", change_rows, render(t.product(times, (*chain(matrix), step)), style)),
+        Reading("differential", change_rows, render(moving, style)),
         Reading(
             "slices", f"{whole}[{','.join(places)}]" if places else whole, render(matrix_form(part, places), style)
         ),

@@ -8,15 +8,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
-from tensordsl.contraction import Operand, as_operands, is_zero, number_of, reciprocal, scale, split_coefficient
-from tensordsl.contraction import common_number as shared_number
+from tensordsl.contraction import (
+    Operand,
+    as_operands,
+    is_zero,
+    number_of,
+    scale,
+)
 from tensordsl.dims import AnySize
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Pattern, Primitive, Select, Sum, Symbol
+from tensordsl.functions.convert import identity
 from tensordsl.labels import Groups, Label, flat, is_plain, singles
 from tensordsl.notation import tree as t
+from tensordsl.printing.blocks import blocks, cuts_of, grid, is_structure, without_axis
+from tensordsl.printing.common import common_number, common_scalars, grouped, merged, summed_over_one
 from tensordsl.printing.names import (
     constant_tree,
+    halves,
     index_names,
+    is_negative,
     kind_of,
     number_tree,
     ordered_terms,
@@ -28,16 +38,26 @@ from tensordsl.printing.names import (
     taken_names,
     with_number,
 )
-from tensordsl.rewrites.factors import common_factors, distributed, sharing
+from tensordsl.printing.readable import readable
+from tensordsl.printing.selections import pattern_tree, position_tree, slice_tree, slices_of
+from tensordsl.rewrites.factors import common_factors, distributed
 
 Names = tuple[str, ...]  # the index names of one axis: one, several for a group, none for an axis of size one
 Scope = frozenset[str]  # the index names in use around a term
+COMPARISONS = {
+    "greater": ">",
+    "less": "<",
+    "greater_equal": ">=",
+    "less_equal": "<=",
+    "equal": "==",
+    "not_equal": "!=",
+}
 Factor = tuple[int, t.Tree, bool]  # its place in the product, its tree, whether it stands below the line
 
 
 def index_tree(node: Expr, taken: frozenset[str] = frozenset()) -> t.Tree:
     """The tree of the index form; no arrow for a scalar. Names that are `taken` in the text around it stay free."""
-    node = distributed(node)
+    node = distributed(readable(node))
     axes = name_axes(node, index_names(node, taken))
     printer = IndexPrinter(node, axes, taken)
     body = printer.body(node, axes, frozenset(name for names in axes for name in names))
@@ -141,12 +161,15 @@ class IndexPrinter:
     def body(self, node: Expr, axes: Sequence[Names], scope: Scope, inside: bool = False) -> t.Tree:
         """The tree of a node with names for its axes; `inside`, its sums are written out."""
         node = distributed(node)
+        side_by_side = self.blocks(node, axes)
+        if side_by_side is not None:
+            return side_by_side
         if isinstance(node, Sum):
             sign, number, factors = self.sum(ordered_terms(node), axes, scope, inside)
             tree = self.product(number, factors)
         else:
             sign, tree = self.term(node, axes, scope, inside)
-        return tree if sign > 0 else t.Negative(tree)
+        return signed_tree(sign, tree)
 
     def sum(
         self,
@@ -156,25 +179,75 @@ class IndexPrinter:
         inside: bool,
     ) -> tuple[int, Number, list[Factor]]:
         """A sum as a sign, a number, its common factors and what is left."""
-        names = [name for axis in axes for name in axis]
-        alike = all(
-            self.fits(as_operands(term), axes) and len(flat(as_operands(term)[2])) == len(names) for term in terms
-        )
+        alike, given = self.alike(terms, axes), len(axes)
+        if alike and not inside:
+            axes, terms, scope = self.summed_together(axes, terms, scope)
         common, rest = common_factors(terms) if alike else ((), tuple(terms))
         coefficient, bodies = common_number(rest)
-        taken = bool(common) or coefficient != 1
-        parts = []
-        for group in sharing(bodies) if alike and not common else [[body] for body in bodies]:
-            if len(group) > 1:
-                sign, number, factors = self.sum(group, axes, scope, inside or taken)
-                parts.append((sign, self.product(number, factors)))
-            else:
-                parts.append(self.term(group[0], axes, scope, inside or taken))
-        factors = [(3, t.Sum(tuple(parts)), False)]
+        scalars, bodies = common_scalars(bodies)
+        inside = inside or bool(common) or bool(scalars) or coefficient != 1
+        groups = grouped(merged(bodies)) if alike else [[body] for body in bodies]
+        parts = sorted((self.part(group, axes, scope, inside) for group in groups), key=lambda part: -part[0])
+        kind = 3 if len(axes) == given else 1  # (A + Aᵀ) stands before the x that it is summed over
+        whole = t.Sum(tuple(parts)) if len(parts) > 1 else signed_tree(*parts[0])
+        factors: list[Factor] = [(kind if len(parts) > 1 else 2, whole, False)]
+        names = [name for axis in axes for name in axis]
         named: dict[Label, Names] = {place: (name,) for place, name in enumerate(names)}
-        for factor, places in common:
+        for factor, places in (*common, *((scalar, ()) for scalar in scalars)):
             factors += self.factors(factor, singles(places), named, {}, scope)
         return *sign_and_magnitude(coefficient), factors
+
+    def alike(self, terms: Sequence[Expr], axes: Sequence[Names]) -> bool:
+        """Whether the axes of all terms are split as the names are."""
+        parts, count = [as_operands(term) for term in terms], sum(map(len, axes))
+        return all(self.fits(part, axes) and len(flat(part[2])) == count for part in parts)
+
+    def part(self, group: Sequence[Expr], axes: Sequence[Names], scope: Scope, inside: bool) -> tuple[int, t.Tree]:
+        """One term of a sum, or several that have a factor in common, with a sign."""
+        if len(group) == 1:
+            return self.term(group[0], axes, scope, inside)
+        less = all(map(is_negative, group))
+        wider, terms, scope = self.summed_together(axes, [scale(-1, term) for term in group] if less else group, scope)
+        dummies = [name for names in wider[len(axes) :] for name in names]
+        sign, number, factors = self.sum(terms, wider, scope, inside or bool(dummies))
+        tree = self.product(number, factors)
+        return -sign if less else sign, self.over(dummies, tree) if dummies and inside else tree
+
+    def over(self, dummies: Sequence[str], tree: t.Tree) -> t.Tree:
+        """A product with its sum written out."""
+        return t.SumOver(replace(sized_axis(dummies, shown_indices(tree), self.sizes), grouped=False), tree)
+
+    def summed_together(
+        self, axes: Sequence[Names], terms: Sequence[Expr], scope: Scope
+    ) -> tuple[Sequence[Names], Sequence[Expr], Scope]:
+        """Terms that are two factors each, one of them the same in all, as (A + Aᵀ) x is: with the labels that they sum
+        over that factor as axes, so that it can be taken out."""
+        shared = summed_over_one(terms)
+        if shared is None:
+            return axes, terms, scope
+        opened, sizes = shared
+        for size in sizes:
+            name, scope = self.dummy(size, scope)
+            axes = [*axes, (name,)]
+        return axes, opened, scope
+
+    def blocks(self, node: Expr, axes: Sequence[Names]) -> t.Tree | None:
+        """A sum of pieces side by side as one call; pieces with a δ are read better as they are."""
+        found = blocks(node)
+        if found is None or any(len(names) > 1 for names in axes):
+            return None
+        both = node.ndim == 2 and cuts_of(node, 0) and cuts_of(node, 1)
+        rows = grid(node) if both else [found.pieces]
+        if all(is_structure(cell) for row in rows for cell in row):
+            return None
+        if both:
+            cells = tuple(t.Items(tuple(map(self.argument, row))) for row in rows)
+            return t.Subscript(t.Call("block", (t.Items(cells),)), tuple(map(key, axes)))
+        alone = all(piece.shape[found.axis] == 1 for piece in found.pieces)
+        pieces = [without_axis(piece, found.axis) if alone else piece for piece in found.pieces]
+        options = (("axis", t.Number(found.axis)),) if found.axis else ()
+        items = t.Items(tuple(map(self.argument, pieces)))
+        return t.Subscript(t.Call("stack" if alone else "concatenate", (items,), options), tuple(map(key, axes)))
 
     def fits(self, parts: tuple[Number, list[Operand], Groups, dict[Label, AnySize]], axes: Sequence[Names]) -> bool:
         """Whether the groups of a term are split as the names of the axes are."""
@@ -206,7 +279,7 @@ class IndexPrinter:
             pieces = [names] if len(group) == 1 else [(name,) for name in names]
             for label, piece in zip(group, pieces, strict=True):
                 if label in named:
-                    factors += [(4, delta(a, b), False) for a, b in zip(named[label], piece, strict=True)]
+                    factors += [(4, delta(a, b), False) for a, b in zip(named[label], piece, strict=True) if a != b]
                 else:
                     named[label] = piece
         sliced = slices_of(operands, named)
@@ -230,8 +303,7 @@ class IndexPrinter:
         if dummies and (inside or isinstance(tree, t.Sum) or not known.issuperset(dummies)):
             outside = [factor for factor in factors if used_indices(factor[1]).isdisjoint(dummies)]
             summed = self.product(1, [factor for factor in factors if factor not in outside])
-            over = t.SumOver(replace(sized_axis(dummies, shown_indices(summed), self.sizes), grouped=False), summed)
-            tree = self.product(magnitude, [*outside, (1, over, False)])
+            tree = self.product(magnitude, [*outside, (1, self.over(dummies, summed), False)])
         return sign, tree
 
     def shows(self, size: AnySize) -> bool:
@@ -280,10 +352,15 @@ class IndexPrinter:
                 base = self.body(node.children[0], axes, scope, inside=True)
                 parts = base.factors if isinstance(base, t.Product) and base.operator == "*" else (base,)
                 return [
-                    (kind_of(node), part if exponent == -1 else t.Power(part, number_tree(-exponent)), True)
+                    (kind_of_tree(part), part if exponent == -1 else t.Power(part, number_tree(-exponent)), True)
                     for part in parts
                 ]
-        return [(kind_of(node), self.factor(node, axes, scope), False)]
+        tree = self.factor(node, axes, scope)
+        above, below = halves(tree)
+        if any(isinstance(part, t.Number) for part in above + below):
+            return [(kind_of(node), tree, False)]
+        kinds = [(kind_of(node) if len(above + below) == 1 else kind_of_tree(part), part) for part in above + below]
+        return [(kind, part, place >= len(above)) for place, (kind, part) in enumerate(kinds)]
 
     def slice(
         self,
@@ -350,11 +427,42 @@ class IndexPrinter:
             return t.Name(node.name)
         if isinstance(node, Constant):
             return constant_tree(node)
-        return index_tree(node, self.taken)
+        plain = self.combined(node)
+        return unindexed(index_tree(node, self.taken)) if plain is None else plain
+
+    def combined(self, node: Expr) -> t.Tree | None:
+        """Scalars times whole tensors, added: `2*x - y`, which needs no indices. None for anything else."""
+        if is_zero(node):
+            return t.Call("zeros", tuple(map(size_tree, node.shape)))
+        if node.ndim == 2 and node == identity(node.shape[0]):
+            return t.Call("identity", (size_tree(node.shape[0]),))
+        number, terms = common_number(ordered_terms(node) if isinstance(node, Sum) else [node])
+        parts = [self.multiple(term) for term in terms] if node.ndim else [None]
+        found = [part for part in parts if part is not None]
+        if len(found) < len(parts):
+            return None
+        sign, size = sign_and_magnitude(number)
+        whole = signed_tree(*found[0]) if len(found) == 1 else t.Sum(tuple(found))
+        return signed_tree(sign, self.product(size, [(3, whole, False)]) if size != 1 else whole)
+
+    def multiple(self, node: Expr) -> tuple[int, t.Tree] | None:
+        """A number and scalars times a symbol, or the transpose of one, with its sign."""
+        coefficient, operands, output, _ = as_operands(node)
+        tensors = [(f, slots) for f, slots in operands if f.ndim]
+        symbol, slots = tensors[0] if len(tensors) == 1 else (None, ())
+        if not isinstance(symbol, Symbol) or not is_plain(output):
+            return None
+        turned = tuple(reversed(output))
+        if slots != output and (symbol.ndim != 2 or slots != turned):
+            return None
+        whole = t.Name(symbol.name) if slots == output else t.Transpose(t.Name(symbol.name))
+        scalars = [factor for f, _ in operands if not f.ndim for factor in self.factors(f, (), {}, {}, frozenset())]
+        sign, number = sign_and_magnitude(coefficient)
+        return sign, self.product(number, [*scalars, (3, whole, False)])
 
     def product(self, number: Number, factors: Sequence[Factor]) -> t.Tree:
         """Number, symbols, functions, sums, δ; equal factors as powers, reciprocals below the line."""
-        ordered = sorted(factors, key=_place)
+        ordered = arranged_factors(factors)
         return with_number(
             number,
             counted([tree for _, tree, below in ordered if not below]),
@@ -364,75 +472,50 @@ class IndexPrinter:
 
 def elementwise_tree(node: Elementwise, arguments: tuple[t.Tree, ...], entrywise: bool = False) -> t.Tree:
     """A function of trees: operators for powers and comparisons, a call for the others."""
-    signs = {"greater": ">", "less": "<", "greater_equal": ">=", "less_equal": "<="}
-    if node.record.name in signs:
-        return t.Comparison(signs[node.record.name], *arguments)
+    if node.record.name in COMPARISONS:
+        return t.Comparison(COMPARISONS[node.record.name], *arguments)
     if node.record.name == "power":
-        if number_of(node.children[1]) == -1:
-            return t.Product("/", (t.Number(1), arguments[0]))
         base, exponent = arguments
+        divided = "⊘" if entrywise else "/"
+        match exponent:
+            case t.Negative(t.Number(value) as above) if isinstance(value, int):
+                below = base if value == 1 else t.Power(base, above, entrywise)
+                return t.Product(divided, (t.Number(1), below))
         return t.Power(base, exponent, entrywise)
-    return t.Call(node.record.name, arguments)
+    return t.Call(node.record.name, arguments, (), entrywise and node.ndim == 2)
 
 
-def slices_of(operands: Sequence[Operand], named: dict[Label, Names]) -> dict[Label, tuple[Select, Label | None]]:
-    """The summed labels that a selection takes from one other factor, which is then written as a slice."""
-    counts: dict[Label, int] = {}
-    for _, slots in operands:
-        for label in flat(slots):
-            counts[label] = counts.get(label, 0) + 1
-    found: dict[Label, tuple[Select, Label | None]] = {}
-    for node, slots in operands:
-        if isinstance(node, Select) and all(len(group) == 1 for group in slots):
-            column = slots[-1][0]
-            other = [f for f, s in operands if f is not node and (column,) in s]
-            if isinstance(node.positions, Pattern):
-                continue
-            if column not in named and counts[column] == 2 and len(other) == 1 and not isinstance(other[0], Select):
-                found[column] = (node, None if node.length is None else slots[0][0])
-    return found
+def arranged_factors(factors: Sequence[Factor]) -> list[Factor]:
+    """Factors by their kind; the entries of one tensor side by side, in the order of their indices."""
+    first: dict[t.Tree, int] = {}
+    keys = {}
+    for place, factor in enumerate(factors):
+        base = factor[1].base if isinstance(factor[1], t.Power) else factor[1]
+        whole, indices = (base.base, str(base.keys)) if isinstance(base, t.Subscript) else (base, "")
+        first.setdefault(whole, place)
+        keys[factor] = (factor[0], first[whole], indices) if factor[0] < 3 else (factor[0], place, "")
+    return sorted(factors, key=keys.__getitem__)
 
 
-def pattern_tree(pattern: Pattern) -> t.Tree:
-    """The matrix of a pattern, by its name: `duplication(n)`."""
-    return t.Call(pattern.name, (size_tree(pattern.size),))
+def kind_of_tree(tree: t.Tree) -> int:
+    """Where a factor that was part of another stands, as `kind_of` says of a node."""
+    base = tree.base if isinstance(tree, t.Power) else tree
+    if isinstance(base, t.Name | t.Number):
+        return 0 if isinstance(base, t.Name) else -1
+    return 3 if isinstance(base, t.Sum) else 1 if isinstance(base, t.Subscript) else 2
 
 
-def slice_tree(select: Select) -> t.Tree:
-    """`start:stop:step`, ends left out where they are the ends of the axis; or a list of positions."""
-    if isinstance(select.positions, tuple):
-        return t.Items(tuple(t.Number(place) for place in select.positions))
-    assert select.length is not None
-    last = select.start + (select.length - 1) * select.step
-    if select.step > 0:
-        stop = last + 1
-        begin = None if select.start == 0 else size_tree(select.start)
-        end = None if stop == select.size else size_tree(stop)
-    else:
-        begin = None if select.start == select.size - 1 else size_tree(select.start)
-        end = None if last == 0 else size_tree(last - 1)
-    return t.Slice(begin, end, None if select.step == 1 else size_tree(select.step))
+def unindexed(tree: t.Tree) -> t.Tree:
+    """`f(x)[i] -> [i]` as the tensor f(x) that it is."""
+    match tree:
+        case t.Arrow(t.Subscript(t.Call() as whole, keys), axes):
+            plain = tuple(t.Axis((key.name,), (None,), False) for key in keys if isinstance(key, t.Name))
+            return whole if plain == axes and len(plain) == len(keys) else tree
+    return tree
 
 
-def position_tree(select: Select, row: str | None) -> t.Tree:
-    """The position that a row of a selection takes: `2*r + 1`, or `[0, 2, 2][r]`."""
-    if isinstance(select.positions, tuple) and row is not None:
-        return t.Subscript(t.Items(tuple(t.Number(place) for place in select.positions)), (t.Name(row),))
-    start: list[tuple[int, t.Tree]] = [(1, size_tree(select.start))]
-    whole = start[0][1]
-    if isinstance(whole, t.Sum):
-        start = list(whole.terms)
-    if row is None:  # k + 0 is the position k, where δ[i,k] would name an index
-        return t.Sum(((1, whole), (1, t.Number(0)))) if isinstance(whole, t.Name) else whole
-    size = abs(select.step)
-    moving: t.Tree = t.Name(row) if size == 1 else t.Product("*", (t.Number(size), t.Name(row)))
-    if select.step < 0:
-        return t.Sum((*start, (-1, moving)))
-    return t.Sum(((1, moving), *start))  # + 0 is written too: the axes differ in size, so that this is no plain δ
-
-
-def _place(factor: Factor) -> int:
-    return factor[0]
+def signed_tree(sign: int, tree: t.Tree) -> t.Tree:
+    return tree if sign > 0 else t.Negative(tree)
 
 
 def counted(trees: Sequence[t.Tree], entrywise: bool = False) -> list[t.Tree]:
@@ -444,14 +527,6 @@ def counted(trees: Sequence[t.Tree], entrywise: bool = False) -> list[t.Tree]:
             base, count = tree.base, tree.exponent.value
         counts[base] = counts.get(base, 0) + count
     return [tree if count == 1 else t.Power(tree, t.Number(count), entrywise) for tree, count in counts.items()]
-
-
-def common_number(terms: Sequence[Expr]) -> tuple[Number, Sequence[Expr]]:
-    """A number that every term has."""
-    common = shared_number([split_coefficient(term)[0] for term in terms])
-    if common in (1, -1):
-        return 1, terms
-    return common, [scale(reciprocal(common), term) for term in terms]
 
 
 def key(names: Names) -> t.Tree:

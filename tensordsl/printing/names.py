@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import count
@@ -12,7 +13,9 @@ from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Pri
 from tensordsl.graph import topological
 from tensordsl.labels import flat
 from tensordsl.notation import tree as t
+from tensordsl.notation.render import GREEK
 
+FROBENIUS = ("ord", t.Text("fro"))  # what NumPy means by the norm of a matrix; LaTeX says it
 LETTERS = "ijklmnpqrstuvwabcdefgh"
 SHOWN = 64  # entries of a constant that are written out
 
@@ -29,6 +32,11 @@ def index_names(node: Expr, taken: frozenset[str] = frozenset()) -> Iterator[str
     taken = taken | taken_names(node)
     for number in count():
         yield from (name for letter in LETTERS if (name := f"{letter}{number or ''}") not in taken)
+
+
+def is_differential(name: str) -> bool:
+    """Whether a name is that of a small change: dx, dX, dmu, dW1."""
+    return re.fullmatch(rf"d([^\W\d_]|{'|'.join(GREEK)})(\d+|_\w+)?", name) is not None
 
 
 def size_tree(size: AnySize) -> t.Tree:
@@ -75,6 +83,8 @@ def primitive_call(node: Primitive, arguments: Iterable[t.Tree]) -> t.Tree:
     options = tuple((name, t.Number(value)) for name, value in record.options) if stacked else ()
     if record.name == "nuclear_norm":
         return t.Call("norm", tuple(arguments), (("ord", t.Text("nuc")),))
+    if record.name == "norm" and node.children[0].ndim == 2 and 1 not in node.children[0].shape:
+        return t.Call("norm", tuple(arguments), (FROBENIUS,))
     return t.Call(record.name, tuple(arguments), options)
 
 
@@ -119,12 +129,15 @@ def term_order(node: Expr) -> tuple[object, ...]:
 
 
 def ordered_terms(node: Sum) -> list[Expr]:
-    terms = sorted(node.terms, key=term_order)
-    lead = next((p for p, term in enumerate(terms) if not _negative(term)), 0)  # a sum begins with what is added
-    return [terms[lead], *terms[:lead], *terms[lead + 1 :]]
+    return in_order(node.terms)
 
 
-def _negative(node: Expr) -> bool:
+def in_order(terms: Sequence[Expr]) -> list[Expr]:
+    """What is added, then what is subtracted."""
+    return sorted(sorted(terms, key=term_order), key=is_negative)
+
+
+def is_negative(node: Expr) -> bool:
     coefficient, _ = split_coefficient(node)
     return not isinstance(coefficient, complex) and coefficient < 0
 
@@ -142,7 +155,7 @@ def signed(coefficient: Number, operands: Sequence[Operand]) -> tuple[Number, li
         return coefficient, found
     for place, (node, slots) in enumerate(found):
         once = sum(other is node for other, _ in found) == 1  # a square has no sign to take in
-        if once and isinstance(node, Sum) and any(map(_negative, node.terms)):
+        if once and isinstance(node, Sum) and any(map(is_negative, node.terms)):
             found[place] = Operand(scale(-1, node), slots)
             return -coefficient, found
     return coefficient, found
@@ -154,3 +167,20 @@ def with_number(value: Number, factors: list[t.Tree], below: list[t.Tree]) -> t.
     top = t.product("*", ([t.Number(above)] if above != 1 or not factors else []) + factors)
     bottom = ([t.Number(under)] if under != 1 else []) + below
     return t.Product("/", (top, t.product("*", bottom))) if bottom else top
+
+
+def halves(tree: t.Tree) -> tuple[list[t.Tree], list[t.Tree]]:
+    """The factors of a scalar above the line and below it."""
+    match tree:
+        case t.Product("/", (top, under)):
+            above, inner = halves(top)
+            below = under.factors if isinstance(under, t.Product) and under.operator == "*" else (under,)
+            return above, [*inner, *below]
+        case t.Product("*", factors):
+            parts = [halves(factor) for factor in factors]
+            return [f for above, _ in parts for f in above], [f for _, below in parts for f in below]
+        case t.Power(base, t.Negative(t.Number() as exponent)):
+            return [], [t.Power(base, exponent)]
+        case t.Number(1):
+            return [], []
+    return [tree], []

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from tensordsl.expr import Number, Select
 from tensordsl.notation import tree as t
-from tensordsl.printing.index import counted, slice_tree
-from tensordsl.printing.names import size_tree, with_number
+from tensordsl.printing.index import counted
+from tensordsl.printing.names import halves, is_differential, size_tree, with_number
+from tensordsl.printing.selections import slice_tree
 
+EVERYTHING = t.Slice(None, None, None)
 IDENTITY = t.Call("I", ())  # an identity whose size the text around it says: not a symbol of that name
 
 
@@ -21,6 +23,7 @@ class Piece:
     select: Select | None = None  # a selection matrix
     flipped: bool = False  # the transpose of one
     column: bool = False
+    column_of: tuple[t.Tree, t.Tree] | None = None  # the matrix of which it is one column, and which one
 
 
 def transposes(tree: t.Tree) -> int:
@@ -33,53 +36,104 @@ def position(select: Select) -> t.Tree:
 
 def times(a: Piece, b: Piece) -> Piece:
     """The matrix product; with a selection it is a slice."""
-    selects, other = (a, b) if a.select is not None else (b, a)
-    one = selects.select is not None and selects.select.length is not None and other.select is None
-    if one and isinstance(other.tree, t.Transpose):
-        return transposed(times(transposed(b), transposed(a)))  # a slice of what is transposed, not of the transpose
-    everything = t.Slice(None, None, None)
-    if a.select is not None and a.select.length is not None and not a.flipped and b.select is None:
-        keys = (slice_tree(a.select),) if b.column else (slice_tree(a.select), everything)
-        return Piece(t.Subscript(b.tree, keys), column=b.column)
-    if b.select is not None and b.select.length is not None and b.flipped and a.select is None:
-        return Piece(t.Subscript(a.tree, (everything, slice_tree(b.select))))
-    if (
-        b.select is not None
-        and b.select.length is None
-        and not b.flipped
-        and isinstance(b.select.start, int)
-        and a.select is None
-    ):
-        return Piece(t.Subscript(a.tree, (everything, position(b.select))), column=True)
+    if a.select is not None and b.select is None and a.select.length is not None:
+        if isinstance(b.tree, t.Transpose):
+            return transposed(
+                times(transposed(b), transposed(a))
+            )  # a slice of what is transposed, not of the transpose
+        if not a.flipped:
+            keys = (slice_tree(a.select),) if b.column else (slice_tree(a.select), EVERYTHING)
+            return Piece(sliced(b.tree, keys), column=b.column)
+    if b.select is not None and a.select is None:
+        if b.select.length is None:
+            return b if b.flipped else column_of(a.tree, b)
+        if isinstance(a.tree, t.Transpose):
+            return transposed(times(transposed(b), transposed(a)))
+        if b.flipped:
+            return Piece(sliced(a.tree, (EVERYTHING, slice_tree(b.select))))
     return Piece(t.product("@", (*chain(a.tree), *chain(b.tree))), column=b.column)
+
+
+def sliced(tree: t.Tree, keys: tuple[t.Tree, ...]) -> t.Tree:
+    """A slice; of a slice along the other axis, one slice along both."""
+    match tree:
+        case t.Subscript(whole, (rows, columns)) if len(keys) == 2 and not any(
+            isinstance(key, t.Items) for key in (rows, columns, *keys)
+        ):
+            if rows == keys[1] == EVERYTHING:
+                return t.Subscript(whole, (keys[0], columns))
+            if columns == keys[0] == EVERYTHING:
+                return t.Subscript(whole, (rows, keys[1]))
+    return t.Subscript(tree, keys)
+
+
+def column_of(matrix: t.Tree, basis: Piece) -> Piece:
+    """A matrix times a basis vector: its column, or the row of its transpose; A e_k where the position has a name."""
+    assert basis.select is not None
+    place = position(basis.select)
+    across = turned(matrix)
+    if isinstance(basis.tree, t.Name):
+        column = t.product("@", (*chain(matrix), basis.tree))
+    elif transposes(across) < transposes(matrix):
+        column = sliced(across, (place, EVERYTHING))
+    else:
+        column = sliced(matrix, (EVERYTHING, place))
+    return Piece(column, column=True, column_of=(matrix, place))
 
 
 def transposed(piece: Piece) -> Piece:
     """The transpose, moved inwards as a person would write it."""
-    tree = piece.tree
-    if isinstance(tree, t.Transpose):
-        return Piece(tree.operand, piece.select, not piece.flipped)
-    if isinstance(tree, t.Call) and tree.function == "diag" and piece.select is None and is_diagonal(tree):
-        return piece
-    if isinstance(tree, t.Product) and tree.operator in ("@", "∘", "⊗"):
-        parts = [transposed(Piece(f)).tree for f in tree.factors]
-        return Piece(t.Product(tree.operator, tuple(reversed(parts) if tree.operator == "@" else parts)))
-    if tree == IDENTITY:
-        return piece
-    if isinstance(tree, t.Product) and isinstance(tree.factors[0], t.Number) and tree.operator == "/":  # entry by entry
-        return Piece(t.Product("/", (tree.factors[0], transposed(Piece(tree.factors[1])).tree)))
-    if isinstance(tree, t.Product) and tree.operator == "/":  # a matrix over scalars
-        return Piece(t.Product("/", (transposed(Piece(tree.factors[0])).tree, *tree.factors[1:])))
-    if isinstance(tree, t.Product):  # scalars times a matrix
-        return Piece(t.Product("*", (*tree.factors[:-1], transposed(Piece(tree.factors[-1])).tree)))
-    if isinstance(tree, t.Negative):
-        return Piece(t.Negative(transposed(Piece(tree.operand)).tree))
-    if isinstance(tree, t.Sum) and piece.select is None:
-        turned = t.Sum(tuple((sign, transposed(Piece(term)).tree) for sign, term in tree.terms))
-        return Piece(turned if transposes(turned) <= transposes(tree) else t.Transpose(tree))
-    if isinstance(tree, t.Number):
-        return piece
-    return Piece(t.Transpose(tree), piece.select, not piece.flipped)
+    match piece.tree:
+        case t.Transpose(operand):
+            return Piece(operand, piece.select, not piece.flipped)
+        case t.Number() | t.Call("I", ()):
+            return piece
+        case t.Call("diag") as call if is_diagonal(call):
+            return piece
+        case t.Call("cross", (a, b)) if isinstance(a, t.Transpose) or isinstance(b, t.Transpose):  # skew-symmetric
+            return Piece(t.Call("cross", (b, a)))
+        case t.Subscript(t.Call("I" | "identity") as whole, (rows, columns)):
+            return Piece(t.Subscript(whole, (columns, rows)), piece.select, not piece.flipped)
+        case t.Negative(operand):
+            return Piece(t.Negative(turned(operand)))
+        case t.Product("@", factors):
+            return Piece(t.Product("@", tuple(map(turned, reversed(factors)))))
+        case t.Product("⊗", factors):
+            return Piece(t.Product("⊗", tuple(map(turned, factors))))
+        case t.Product("/", (above, *below)):  # a matrix over scalars
+            return Piece(t.Product("/", (turned(above), *below)))
+        case t.Product("*", (*scalars, matrix)):
+            return Piece(t.Product("*", (*scalars, turned(matrix))))
+        case t.Product(operator, factors):
+            return inside_or_out(piece.tree, t.Product(operator, tuple(map(turned, factors))))
+        case t.Sum(terms) if all(sign < 0 for sign, _ in terms):
+            return Piece(t.Negative(turned(t.Sum(tuple((1, term) for _, term in terms)))))
+        case t.Sum(terms) if any(isinstance(term, t.Product) and term.operator == "⊗" for _, term in terms):
+            return Piece(t.Sum(tuple(natural([(sign, turned(term)) for sign, term in terms]))))
+        case t.Sum(terms):
+            return inside_or_out(piece.tree, t.Sum(tuple(natural([(sign, turned(term)) for sign, term in terms]))))
+    return Piece(t.Transpose(piece.tree), piece.select, not piece.flipped)
+
+
+def turned(tree: t.Tree) -> t.Tree:
+    return transposed(Piece(tree)).tree
+
+
+def inside_or_out(tree: t.Tree, within: t.Tree) -> Piece:
+    """The transpose of what goes entry by entry, of its parts where that takes no more marks than the whole has."""
+    return Piece(within if transposes(within) <= transposes(tree) else t.Transpose(tree))
+
+
+def natural(parts: Sequence[tuple[int, t.Tree]]) -> list[tuple[int, t.Tree]]:
+    """Signed terms, of a matrix and its transpose the one that has no mark first."""
+    found = list(parts)
+    for low, (sign, tree) in enumerate(found):
+        for high in range(low + 1, len(found)):
+            other_sign, other = found[high]
+            if sign == other_sign and transposes(other) < transposes(tree) and turned(other) == tree:
+                found[low], found[high] = found[high], found[low]
+                break
+    return found
 
 
 def is_diagonal(tree: t.Call) -> bool:
@@ -92,23 +146,45 @@ def diagonal(column: t.Tree) -> t.Tree:
 
 
 def hadamard(trees: Sequence[t.Tree]) -> t.Tree:
-    """The Hadamard product of matrices."""
-    return t.product(
-        "∘",
-        counted(
-            [
-                f
-                for tree in trees
-                for f in (tree.factors if isinstance(tree, t.Product) and tree.operator == "∘" else (tree,))
-            ],
-            entrywise=True,
-        ),
-    )
+    """The product entry by entry, of matrices or of columns: equal factors as a power, reciprocals below the line."""
+    above: list[t.Tree] = []
+    below: list[t.Tree] = []
+    for tree in trees:
+        top, under = entrywise_halves(tree)
+        above += top
+        below += under
+    still, moving = ([f for f in above if is_moving(f) is one] for one in (False, True))
+    whole = t.product("∘", counted(sorted(still, key=is_sum), True)) if still else t.Number(1)
+    if below and not still:
+        still, whole, moving = moving, t.product("∘", moving) if moving else whole, []
+    whole = t.Product("⊘", (whole, t.product("∘", counted(below, True)))) if below else whole
+    return t.product("∘", (*(entrywise_factors(whole) if still or below else ()), *counted(moving, True)))
+
+
+def entrywise_halves(tree: t.Tree) -> tuple[list[t.Tree], list[t.Tree]]:
+    match tree:
+        case t.Product("∘", factors):
+            return list(factors), []
+        case t.Product("⊘", (above, below)):
+            return [f for f in entrywise_halves(above)[0] if f != t.Number(1)], entrywise_halves(below)[0]
+    return [tree], []
+
+
+def entrywise_factors(tree: t.Tree) -> tuple[t.Tree, ...]:
+    return tree.factors if isinstance(tree, t.Product) and tree.operator == "∘" else (tree,)
+
+
+def is_sum(tree: t.Tree) -> bool:
+    return isinstance(tree, t.Sum)
+
+
+def is_moving(tree: t.Tree) -> bool:
+    """Whether a factor is a differential or a basis vector, which stand last."""
+    return isinstance(tree, t.Name) and (is_differential(tree.name) or tree.name.startswith("e_"))
 
 
 def columns_product(pieces: Sequence[Piece]) -> t.Tree:
-    """The product of columns entry by entry, equal ones as a power."""
-    return t.product("∘", counted([p.tree for p in pieces], entrywise=True))
+    return pieces[0].tree if len(pieces) == 1 else hadamard([piece.tree for piece in pieces])
 
 
 def chain(tree: t.Tree | None) -> list[t.Tree]:
@@ -119,38 +195,44 @@ def chain(tree: t.Tree | None) -> list[t.Tree]:
 
 
 def scaled(sign: int, number: Number, scalars: Sequence[t.Tree], tree: t.Tree | None) -> t.Tree:
-    """Numbers, then scalars, then the matrix."""
+    """Numbers, then scalars, then the matrix; what stands below a line beside what the matrix has there."""
     above: list[t.Tree] = []
     below: list[t.Tree] = []
     for scalar in scalars:
         top, under = halves(scalar)
         above += top
         below += under
-    result = with_number(number, [*counted(above), *([tree] if tree is not None else [])], counted(below))
+    above, below = (sorted(part, key=lambda one: not isinstance(one, t.Number | t.Name)) for part in (above, below))
+    if isinstance(tree, t.Product) and tree.operator in ("/", "⊘"):
+        whole, under_whole = tree.factors
+        top_number = with_number(number, [*counted(above), *([] if whole == t.Number(1) else [whole])], counted(below))
+        if isinstance(top_number, t.Product) and top_number.operator == "/":
+            top_number, under_number = top_number.factors
+            under_whole = t.product("*", (*flattened(under_number), *flattened(under_whole)))
+        result: t.Tree = t.Product(tree.operator, (top_number, under_whole))
+    else:
+        result = with_number(number, [*counted(above), *([tree] if tree is not None else [])], counted(below))
     return result if sign > 0 else t.Negative(result)
 
 
-def halves(tree: t.Tree) -> tuple[list[t.Tree], list[t.Tree]]:
-    """The factors of a scalar above the line and below it."""
-    match tree:
-        case t.Product("/", (top, under)):
-            above, inner = halves(top)
-            below = under.factors if isinstance(under, t.Product) and under.operator == "*" else (under,)
-            return above, [*inner, *below]
-        case t.Product("*", factors):
-            parts = [halves(factor) for factor in factors]
-            return [f for above, _ in parts for f in above], [f for _, below in parts for f in below]
-        case t.Power(base, t.Negative(t.Number() as exponent)):
-            return [], [t.Power(base, exponent)]
-        case t.Number(1):
-            return [], []
-    return [tree], []
+def flattened(tree: t.Tree) -> tuple[t.Tree, ...]:
+    """The factors of a product with numbers."""
+    return tree.factors if isinstance(tree, t.Product) and tree.operator == "*" else (tree,)
+
+
+def without_transposes(tree: t.Tree, symmetric: Set[t.Tree]) -> t.Tree:
+    """The tree with Sᵀ written as S for symmetric matrices."""
+    if isinstance(tree, t.Transpose) and tree.operand in symmetric:
+        return without_transposes(tree.operand, symmetric)
+    return t.mapped(tree, lambda part: without_transposes(part, symmetric))
 
 
 def strip(tree: t.Tree) -> t.Tree:
-    """Take the marks off diagonal matrices, which only printing needs."""
+    """Take the marks off diagonal matrices, identities and divisions entry by entry, which only printing needs."""
     if isinstance(tree, t.Call) and is_diagonal(tree):
         return t.Call("diag", tuple(strip(a) for a in tree.arguments))
+    if isinstance(tree, t.Product) and tree.operator == "⊘":
+        return t.Product("/", tuple(map(strip, tree.factors)))
     if tree == IDENTITY:
         return t.Name("I")
     return t.mapped(tree, strip)

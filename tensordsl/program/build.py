@@ -6,13 +6,14 @@ import keyword
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, count
 
 from tensordsl.contraction import number_of
 from tensordsl.expr import Elementwise, Expr, Pattern, Primitive, Select, Symbol
 from tensordsl.functions import routines
 from tensordsl.functions.record import Routine
 from tensordsl.graph import topological
-from tensordsl.program.emitter import Emitter
+from tensordsl.program.emitter import Emitter, literal
 from tensordsl.program.instructions import Instruction, Program, Register, Term
 from tensordsl.program.lowering import Lowering
 from tensordsl.rewrites.rewriting import PHASES, simplified
@@ -44,13 +45,13 @@ def build(
     symbols = sorted({symbol for e in expressions for symbol in e.symbols}, key=lambda s: s.order)
     dims = sorted(dimensions(expressions))
     expressions = simplified(expressions, *PHASES)
-    called = {r.__name__: r for node in topological(expressions) for r in routines_of(node)}
-    taken: set[str] = set(called)
+    called = routine_names(expressions, name)
+    taken: set[str] = set(called.values())
     arguments: dict[Symbol, str] = {symbol: variable(symbol.name, taken) for symbol in symbols}
     assumed = tuple(d for d in dims if d not in sizes)
     known = {**dict.fromkeys(assumed, ASSUMED_SIZE), **sizes}
     names = {d: variable(d, taken) for d in dims}
-    out = Emitter(names, known, taken)
+    out = Emitter(names, known, taken, called)
     lowering = Lowering(arguments, out)
     lowering.prepare(expressions)
     returned: list[Register] = []
@@ -92,10 +93,22 @@ def build(
         assumed,
         source,
         out.constants,
-        called,
+        {name: routine for routine, name in called.items()},
         peak,
         sum(size_of),
     )
+
+
+def routine_names(expressions: Sequence[Expr], own: str) -> dict[Routine, str]:
+    """What the source calls each function of its nodes: by its name, numbered where an earlier definition has it."""
+    nodes = [node for node in topological(expressions) if routines_of(node)]
+    nodes.sort(key=lambda node: node.record.version if isinstance(node, Elementwise | Primitive) else 0)
+    names: dict[Routine, str] = {}
+    for routine in dict.fromkeys(routine for node in nodes for routine in routines_of(node)):
+        first = variable(routine.__name__, set())
+        numbered = chain([first], (f"{first}_{number}" for number in count(1)))
+        names[routine] = next(found for found in numbered if found not in {own, *names.values()})
+    return names
 
 
 def routines_of(node: Expr) -> tuple[Routine, ...]:
@@ -128,7 +141,7 @@ def _fresh(lowering: Lowering, node: Expr, returned: list[Register]) -> Register
     out = lowering.out
     number = number_of(node)
     if number is not None and node.ndim:
-        entry = repr(number if isinstance(number, complex) else float(number))
+        entry = literal(number if isinstance(number, complex) else float(number))
         return out.emit("allocate", f"np.full({out.shape(node.shape)}, {entry})", [], node.shape)
     value = lowering.dense(node)
     register = value.register

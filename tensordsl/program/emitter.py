@@ -12,6 +12,8 @@ import numpy as np
 
 from tensordsl.dims import AnySize, evaluate, over_one_line
 from tensordsl.expr import Number, Pattern, Select
+from tensordsl.functions import routines
+from tensordsl.functions.record import ElementwiseRecord, PrimitiveRecord, Routine
 from tensordsl.program.instructions import Instruction, Register, Term
 
 
@@ -38,12 +40,19 @@ def literal(value: Number) -> str:
 class Emitter:
     """Collects the instructions of a program."""
 
-    def __init__(self, names: Mapping[str, str], sizes: Mapping[str, int], reserved: Iterable[str]) -> None:
+    def __init__(
+        self,
+        names: Mapping[str, str],
+        sizes: Mapping[str, int],
+        reserved: Iterable[str],
+        called: Mapping[Routine, str],
+    ) -> None:
         self.instructions: list[Instruction] = []
         self.constants: dict[str, object] = {}
         self.sizes = sizes
         self._names = names  # the variable that holds each dimension
         self._reserved = set(reserved)
+        self._called = called  # the names of the routines
         self._count = 0
         self._positions: dict[Select, Register] = {}
         self._scales: dict[tuple[str, str], Register] = {}
@@ -54,6 +63,11 @@ class Emitter:
             self._count += 1
             if name not in self._reserved:
                 return name
+
+    def call(self, record: ElementwiseRecord | PrimitiveRecord, arguments: Sequence[str]) -> str:
+        """The source of a record's function, its routines called by the names that they have in this program."""
+        names = {routine.__name__: self._called[routine] for routine in record.routines}
+        return record.numpy.format(*arguments, **names)
 
     def size(self, size: AnySize) -> str:
         """The source of a size."""
@@ -127,7 +141,7 @@ class Emitter:
         if found is None:
             if isinstance(select.positions, Pattern):
                 name, size = select.positions.name, select.positions.size
-                source = f"{name}({self.size(size)})"
+                source = f"{self._called[getattr(routines, name)]}({self.size(size)})"
                 found = self.emit("gather", source, [], (select.length,), labels=name, own_dtype=True)
             else:
                 constant = self.fresh("p")

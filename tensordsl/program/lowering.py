@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tensordsl.contraction import as_operands, is_structured, number_of, slice_of_slice
+from tensordsl.contraction import as_operands, is_structured, number_of
 from tensordsl.dims import AnySize, evaluate
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Select, Sum, Symbol
 from tensordsl.graph import topological
@@ -18,6 +18,7 @@ from tensordsl.program.emitter import Emitter, Value, literal
 from tensordsl.program.instructions import Register, Term
 from tensordsl.program.kernels import Labelled, align, letters, pair, path, signature
 from tensordsl.rewrites.factors import take_out_common_factors
+from tensordsl.selections import slice_of_slice
 
 
 class Lowering:
@@ -105,7 +106,7 @@ class Lowering:
         key = (node, dtype)
         if key not in self._counted:
             register = value.register
-            source = f"{register.name}.astype({dtype})"
+            source = f"{register.name}.astype({dtype})" if register.ndim else f"{dtype}({register.name})"
             counted = self.out.emit("map", source, [register], register.sizes, labels="x", own_dtype=True)
             self._counted[key] = Value(counted, value.ones)
         return self._counted[key]
@@ -128,7 +129,7 @@ class Lowering:
             arguments = [self.full(child) for child in node.children]
             sizes = [evaluate(size, self.out.sizes) for size in node.children[0].shape]
             batch = self.out.count(node.children[0].shape[:-2])
-            source = node.record.numpy.format(*[argument.name for argument in arguments])
+            source = self.out.call(node.record, [argument.name for argument in arguments])
             return Value(
                 self.out.emit(
                     "apply",
@@ -191,7 +192,7 @@ class Lowering:
             )
         if exponent is not None and not isinstance(exponent, complex):
             names[1] = literal(float(exponent) if exponent < 0 else exponent)
-        source = node.record.numpy.format(*names)
+        source = self.out.call(node.record, names)
         return Value(
             self.out.emit(
                 "map",

@@ -12,7 +12,7 @@ from tensordsl.dims import check_name
 from tensordsl.errors import PlanError, UnsupportedError
 from tensordsl.expr import Expr, operation
 from tensordsl.functions.convert import as_expr
-from tensordsl.program.build import build
+from tensordsl.program.build import build, dimensions
 from tensordsl.program.instructions import Instruction, Program
 
 
@@ -124,7 +124,7 @@ def plan(e: Any, **sizes: int) -> Plan:
     expressions = [as_expr(item) for item in (e if isinstance(e, tuple | list) else [e])]
     if not expressions:
         raise UnsupportedError("There is nothing to plan: the tuple of expressions is empty.")
-    known = {d.name for item in expressions for d in item.dims}
+    known = dimensions(expressions) | {d.name for item in expressions for d in item.dims}
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
             raise PlanError(f"The size {name} must be a whole number that is not negative, not {size!r}.")
@@ -142,12 +142,12 @@ def to_python(e: Expr, name: str = "f") -> str:
         f"{key} = np.array({value.tolist()!r}, dtype=np.{value.dtype.name})"  # type: ignore[attr-defined]
         for key, value in program.constants.items()
     ]
-    routines = [text for routine in program.routines.values() for text in ("", "", source_of(routine))]
+    routines = [text for called, routine in program.routines.items() for text in ("", "", source_of(routine, called))]
     return "\n".join(["import numpy as np", *([""] if lines else []), *lines, *routines, "", "", program.source])
 
 
-def source_of(routine: Callable[..., object]) -> str:
-    """The source of a routine, without the types that only its author needs."""
+def source_of(routine: Callable[..., object], called: str) -> str:
+    """The source of a routine under the name it is called by, without the types that only its author needs."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(routine)))
     except (OSError, TypeError, SyntaxError):
@@ -157,7 +157,7 @@ def source_of(routine: Callable[..., object]) -> str:
     definition = tree.body[0]
     if not isinstance(definition, ast.FunctionDef):
         raise UnsupportedError(f"{routine.__name__} is no function that was defined with `def`: define it in a file.")
-    definition.decorator_list, definition.returns = [], None
+    definition.name, definition.decorator_list, definition.returns = called, [], None
     for argument in definition.args.args:
         argument.annotation = None
     return ast.unparse(definition)

@@ -19,7 +19,6 @@ from tensordsl.contraction import (
 from tensordsl.expr import Contraction, Elementwise, Expr, Number, Primitive, Sum
 from tensordsl.facts import is_positive, oriented
 from tensordsl.functions.analytic import exp, log, sqrt
-from tensordsl.functions.choices import relu
 from tensordsl.functions.elementwise import power, reciprocal, whole_number
 from tensordsl.labels import Groups, flat, singles
 from tensordsl.rewrites.rewriting import remade, rule
@@ -285,18 +284,6 @@ def of_positive(node: Elementwise) -> Expr | None:
     if not is_positive(node.children[0]):
         return None
     return number(1, node.shape) if node.record.name == "sign" else node.children[0]
-
-
-@rule("algebra", "maximum")
-def maximum_with_zero(node: Elementwise) -> Expr | None:
-    """maximum(x, 0) → relu(x), whose derivative at zero is 0 and not 1/2.
-
-    Ends, as an argument goes.
-    """
-    for number_, other in (node.children, node.children[::-1]):
-        if is_zero(number_):
-            return relu(other) if other.shape == node.shape else None
-    return None
 
 
 @rule("algebra", "sqrt")

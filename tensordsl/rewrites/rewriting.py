@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from tensordsl.contraction import add_terms, contract
+from tensordsl.errors import UnsupportedError
 from tensordsl.expr import Contraction, Elementwise, Expr, Primitive
 from tensordsl.functions.convert import as_expr
 
@@ -126,7 +127,8 @@ def simplify(e: Any, phases: Sequence[str] = ("algebra", "declared")) -> Expr:
     Rules that hold only under a condition (square, positive, symmetric, orthogonal) are applied only where the
     condition is known, from shapes or from what was declared (phase "declared"). Equal up to rounding wherever both
     sides are defined; a gap in the domain may close, as in x/x. Derivatives are simplified before they are returned.
-    The phase "stable" chooses forms that neither overflow nor lose digits, as `compile` does by itself.
+    The phase "stable" chooses forms that neither overflow nor lose digits, as `compile` does by itself. Raises
+    `UnsupportedError` for another phase.
 
     >>> import tensordsl as td
     >>> A, B = td.matrix("A", 3, 3), td.matrix("B", 3, 3)
@@ -135,7 +137,11 @@ def simplify(e: Any, phases: Sequence[str] = ("algebra", "declared")) -> Expr:
     >>> td.simplify(td.logdet(A @ B)) == td.logdet(A) + td.logdet(B)
     True
     """
-    return rewrite([as_expr(e)], _table(tuple(phases)))[0]
+    chosen = tuple(phases) if isinstance(phases, tuple | list) else (phases,)
+    unknown = [phase for phase in chosen if not isinstance(phase, str) or phase not in PHASES]
+    if unknown:
+        raise UnsupportedError(f"simplify: the phase {unknown[0]!r} is unknown; known are {', '.join(PHASES)}.")
+    return rewrite([as_expr(e)], _table(chosen))[0]
 
 
 def simplified(roots: Sequence[Expr], *phases: str) -> list[Expr]:

@@ -1,0 +1,179 @@
+"""What is left of a contraction after reduction: a Kronecker product, with diagonal factors on its sides.
+
+Components that touch one row label and one column label at the most are its factors, a commutation matrix stands beside
+them where they are out of order. An edge between two row labels is diag(vec(M)) on the left, between two column labels
+on the right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tensordsl.dims import product
+from tensordsl.labels import Group, Label
+from tensordsl.notation import tree as t
+from tensordsl.printing.pieces import Piece, chain, columns_product, diagonal, hadamard, transposed
+from tensordsl.printing.reduction import Edge, Graph, Irreducible, oriented
+
+
+def kronecker(graph: Graph, rows: Group, columns: Group, ndim: int) -> t.Tree | None:
+    """What is left after reduction: a Kronecker product, with diagonal factors on its sides."""
+    for side, other in ((rows, columns), (columns, rows)):
+        if is_stacked_diagonal(graph, side, other):
+            weights = weight(graph, side[0])
+            square = diagonal(weights[0]) if weights else graph.special.identity(graph.sizes[side[0]])
+            stack = t.Call("vec", (square,))
+            if side is rows:
+                rest = chain(kronecker(graph, (), columns, 2)) if columns else []
+                return t.product("@", (stack, *rest))
+            rest = chain(kronecker(graph, rows, (), 2)) if rows else []
+            return t.product("@", (*rest, t.Transpose(stack)))
+    if len(set(rows)) < len(rows) or len(set(columns)) < len(columns):
+        raise Irreducible
+    left: list[t.Tree] = []
+    right: list[t.Tree] = []
+    free: list[Edge] = []
+    for edge in graph.edges:
+        both_rows = edge.u in rows and edge.v in rows
+        both_columns = edge.u in columns and edge.v in columns
+        shared = {edge.u, edge.v} & set(rows) & set(columns)
+        side = rows if both_rows else columns
+        if (both_rows or both_columns) and not shared and _adjacent(side, edge) and not touched(graph, edge):
+            free.append(edge)  # a stacked matrix is a factor of its own
+        elif both_rows and len(rows) == 2:
+            left.append(diagonal(stacked(edge, rows)))
+        elif both_columns and len(columns) == 2:
+            right.append(diagonal(stacked(edge, columns)))
+        elif both_rows or both_columns:
+            raise Irreducible
+        else:
+            free.append(edge)
+    columnwise = khatri_rao(graph, free, rows, columns)
+    if columnwise is not None and not left and not right:
+        return columnwise
+    blocks = components(graph, free, rows, columns)
+    order = [c for _, cs, _ in blocks for c in cs]
+    commuted = None
+    if order != list(columns):
+        row_order = sorted(blocks, key=lambda b: [columns.index(c) for c in b[1]] or [-1])
+        if [r for rs, _, _ in row_order for r in rs] == list(rows):
+            blocks = row_order
+        elif len(order) == 2 and len(columns) == 2:
+            # rows of K: the order of the blocks; columns of K: the order of the output
+            commuted = graph.special.commutation(graph.sizes[order[0]], graph.sizes[order[1]])
+        else:
+            raise Irreducible
+    trees = [tree for _, _, tree in blocks]
+    if not trees:
+        whole = None
+    else:
+        whole = t.product("⊗", tuple(trees))
+        if (
+            len(blocks) > 1
+            and all(rs == cs and not graph.weights.get(rs[0]) for rs, cs, _ in blocks if rs)
+            and all(len(rs) == len(cs) == 1 for rs, cs, _ in blocks)
+        ):
+            size = product(graph.sizes[rs[0]] for rs, _, _ in blocks)
+            whole = None if left or right or commuted is not None else graph.special.identity(size)
+        if ndim == 1 and all(not rs for rs, _, _ in blocks):
+            raise Irreducible
+    factors = [*left, *(tree for tree in (whole, commuted) if tree is not None), *right]
+    if not factors:
+        return None
+    return t.product("@", tuple(part for f in factors for part in chain(f)))
+
+
+def is_stacked_diagonal(graph: Graph, side: Group, other: Group) -> bool:
+    """Whether a group is one label twice, which stands nowhere else: vec of a diagonal matrix."""
+    return (
+        len(side) == 2
+        and side[0] == side[1]
+        and side[0] not in other
+        and not any(side[0] in (edge.u, edge.v) for edge in graph.edges)
+    )
+
+
+def khatri_rao(graph: Graph, edges: Sequence[Edge], rows: Group, columns: Group) -> t.Tree | None:
+    """One matrix for each row label, all with the same column: the columnwise Kronecker product."""
+    if len(rows) < 2 or len(columns) != 1 or columns[0] in rows or len(edges) != len(rows):
+        return None
+    by_row = {edge.u if edge.v == columns[0] else edge.v: edge for edge in edges if columns[0] in (edge.u, edge.v)}
+    if set(by_row) != set(rows) or any(graph.weights.get(label) for label in (*rows, *columns)):
+        return None
+    tree = oriented(by_row[rows[0]], rows[0]).tree
+    for row in rows[1:]:
+        tree = t.Call("khatri_rao", (tree, oriented(by_row[row], row).tree))
+    return tree
+
+
+def touched(graph: Graph, edge: Edge) -> bool:
+    return any(other is not edge and {other.u, other.v} & {edge.u, edge.v} for other in graph.edges)
+
+
+def components(
+    graph: Graph,
+    edges: Sequence[Edge],
+    rows: Group,
+    columns: Group,
+) -> list[tuple[Group, Group, t.Tree]]:
+    """The Kronecker factors in the order of their rows: row labels, column labels, tree."""
+    found: list[tuple[Group, Group, t.Tree]] = []
+    used: set[Label] = set()
+    for edge in edges:
+        if {edge.u, edge.v} & used:
+            raise Irreducible
+        used |= {edge.u, edge.v}
+        side = rows if edge.u in rows and edge.v in rows else columns
+        if edge.u in side and edge.v in side:
+            if graph.weights.get(edge.u) or graph.weights.get(edge.v):
+                raise Irreducible
+            first, second = (edge.u, edge.v) if side.index(edge.u) < side.index(edge.v) else (edge.v, edge.u)
+            stack = t.Call("vec", (oriented(edge, second).tree,))
+            both = (first, second)
+            found.append((both, (), stack) if side is rows else ((), both, t.Transpose(stack)))
+            continue
+        row, column = (edge.u, edge.v) if edge.u in rows else (edge.v, edge.u)
+        if row not in rows or column not in columns or row in columns or column in rows:
+            raise Irreducible
+        piece = oriented(edge, row)
+        by_row, by_column = weight(graph, row), weight(graph, column)
+        if by_row and by_column and len(chain(piece.tree)) == 1:
+            outer = t.product("@", (*chain(by_row[0]), *chain(transposed(Piece(by_column[0])).tree)))
+            found.append(((row,), (column,), hadamard([piece.tree, outer])))
+            continue
+        parts = [*map(diagonal, by_row), *chain(piece.tree), *map(diagonal, by_column)]
+        found.append(((row,), (column,), t.product("@", tuple(parts))))
+    for label in dict.fromkeys((*rows, *columns)):
+        if label in used:
+            continue
+        weights = weight(graph, label)
+        if label in rows and label in columns:
+            tree = diagonal(weights[0]) if weights else graph.special.identity(graph.sizes[label])
+            found.append(((label,), (label,), tree))
+        elif label in rows:
+            found.append(((label,), (), weights[0] if weights else graph.special.ones(graph.sizes[label])))
+        else:
+            tree = weights[0] if weights else graph.special.ones(graph.sizes[label])
+            found.append(((), (label,), transposed(Piece(tree)).tree))
+    found.sort(key=lambda block: rows.index(block[0][0]) if block[0] else len(rows))
+    flat_rows = [r for rs, _, _ in found for r in rs]
+    if flat_rows != list(rows):
+        raise Irreducible
+    if len(found) == 2 and len(rows) == 1 and len(columns) == 1 and found[0][0] and not found[0][1]:
+        # a column times a row is written as their product
+        return [(rows, columns, t.product("@", (*chain(found[0][2]), *chain(found[1][2]))))]
+    return found
+
+
+def weight(graph: Graph, label: Label) -> list[t.Tree]:
+    """The weight of a label as one column, if it has any."""
+    pieces = graph.weights.get(label, [])
+    return [columns_product(pieces)] if pieces else []
+
+
+def stacked(edge: Edge, group: Group) -> t.Tree:
+    return t.Call("vec", (oriented(edge, group[1]).tree,))
+
+
+def _adjacent(rows: Group, edge: Edge) -> bool:
+    return abs(rows.index(edge.u) - rows.index(edge.v)) == 1
