@@ -295,6 +295,7 @@ def test_a_third_derivative_in_each_form() -> None:
         (abs(x), r"\left[\left|x_{i}\right|\right]_{i}", r"\operatorname{abs}(x)"),
         (td.equal(x, u), r"\left[\operatorname{equal}(x_{i}, u_{i})\right]_{i}", r"\operatorname{equal}(x, u)"),
         (td.not_equal(x, u), r"\left[x_{i} \neq u_{i}\right]_{i}", r"x \neq u"),
+        (x >= u, r"\left[x_{i} \ge u_{i}\right]_{i}", r"x \ge u"),
         (x > u, r"\left[x_{i} > u_{i}\right]_{i}", "x > u"),
         (td.maximum(x, u), r"\left[\max(x_{i}, u_{i})\right]_{i}", r"\max(x, u)"),
         (

@@ -45,10 +45,10 @@ def comparison(name: str, sign: str, latex: str, same: Any) -> Callable[..., Exp
 
 greater = comparison("greater", ">", ">", np.greater)
 less = comparison("less", "<", "<", np.less)
-greater_equal = comparison("greater_equal", ">=", r"\ge", np.greater_equal)
-less_equal = comparison("less_equal", "<=", r"\le", np.less_equal)
-equal = comparison("equal", "==", "=", np.equal)
-not_equal = comparison("not_equal", "!=", r"\ne", np.not_equal)
+greater_equal = comparison("greater_equal", ">=", r"\operatorname{greater\_equal}", np.greater_equal)
+less_equal = comparison("less_equal", "<=", r"\operatorname{less\_equal}", np.less_equal)
+equal = comparison("equal", "==", r"\operatorname{equal}", np.equal)
+not_equal = comparison("not_equal", "!=", r"\operatorname{not\_equal}", np.not_equal)
 
 
 relu: Callable[..., Expr] = function(

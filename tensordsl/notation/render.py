@@ -234,7 +234,6 @@ class Latex(Renderer):
         "trace": r"\operatorname{tr}",
         "tr": r"\operatorname{tr}",
         "sum": r"\operatorname{sum}",
-        "equal": r"\operatorname{equal}",  # an equals sign would make an equation of it
     }
 
     def __init__(self, indexed: bool = False) -> None:
@@ -275,7 +274,7 @@ class Latex(Renderer):
             case t.Negative(operand):
                 return f"-{self.at(operand, PRODUCT)}", PRODUCT if is_product(operand) else NEGATIVE
             case t.Comparison(operator, left, right):
-                if operator == "==":
+                if operator == "==":  # an equals sign would make an equation of it
                     return self.call("equal", (left, right), ())
                 sign = {">=": r"\ge", "<=": r"\le", "!=": r"\neq"}.get(operator, operator)
                 return f"{self.at(left, SUM)} {sign} {self.at(right, SUM)}", COMPARISON
