@@ -22,16 +22,19 @@ class TensorDSLError(Exception):
 class ShapeError(TensorDSLError):
     """Sizes or orders that do not fit together.
 
-    `sizes`, when given, is the pair of sizes that should have been equal, of axes of the `operands`: shape inference
-    reads them.
+    `sizes`, when given, is the pair of sizes that should have been equal, and `axes` the nodes and axes that have
+    them: shape inference reads both.
     """
 
     def __init__(
-        self, message: str, sizes: tuple[object, object] | None = None, operands: tuple[object, ...] = ()
+        self,
+        message: str,
+        sizes: tuple[object, object] | None = None,
+        axes: tuple[tuple[object, int], ...] = (),
     ) -> None:
         super().__init__(message)
         self.sizes = sizes
-        self.operands = operands
+        self.axes = axes
 
 
 class ParseError(TensorDSLError):

@@ -334,3 +334,33 @@ def test_what_is_derived_reads_back_in_every_form(entry: Identity, form: str, di
     text = derived.to_latex(form) if dialect == "latex" else derived.to_string(form)
     found = entry.evaluate(td.parse(text, dialect=dialect, **known))
     np.testing.assert_allclose(np.squeeze(found), np.squeeze(entry.evaluate(derived)), rtol=1e-8, atol=1e-9)
+
+
+def test_duplication_and_elimination_matrices() -> None:
+    """Magnus and Neudecker, chapter 3.8: derivatives by the distinct entries of a symmetric matrix."""
+    R = td.matrix("R", k, k, symmetric=True)
+    D, G = td.duplication(k), td.grad(td.logdet(R), R)
+    texts = {
+        "-elimination(k) @ (inv(R) ⊗ inv(R)) @ duplication(k)": td.jacobian_matrix(td.vech(td.linalg.inv(R)), R) @ D,
+        "-duplication(k)ᵀ @ (inv(R) ⊗ inv(R)) @ duplication(k)": D.T @ td.jacobian_matrix(G, R) @ D,
+        "duplication(k)ᵀ @ vec(inv(R))": D.T @ td.vec(G),
+        "cholesky(R)": td.linalg.cholesky(R),
+    }
+    value = np.eye(4) + 0.1 * np.ones((4, 4))
+    for text, e in texts.items():
+        assert e.to_string("matrix") == text
+        again = td.parse(text, dialect="matrix", R=R, k=k)
+        np.testing.assert_allclose(again.evaluate(R=value), e.evaluate(R=value), rtol=1e-12)
+
+
+def test_the_kronecker_product_of_two_vecs_is_told_apart() -> None:
+    """The sizes of I and K follow from the parts of vec(A) ⊗ vec(X), not from their product alone."""
+    A, X = td.matrix("A", 4, 5), td.matrix("X", 2, 3)
+    e = td.vec(td.kron(A, X))
+    text = "(I ⊗ K ⊗ I) @ (vec(A) ⊗ vec(X))"
+    assert e.to_string("matrix") == text
+    assert td.parse("(I(5) ⊗ K(3, 4) ⊗ I(2)) @ (vec(A) ⊗ vec(X))", dialect="matrix", A=A, X=X) == e
+    short = td.parse(text, dialect="matrix", A=A, X=X)
+    rng = np.random.default_rng(0)
+    data = {"A": rng.normal(size=(4, 5)), "X": rng.normal(size=(2, 3))}
+    np.testing.assert_array_equal(short.evaluate(data), np.kron(data["A"], data["X"]).ravel("F"))

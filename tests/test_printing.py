@@ -195,7 +195,12 @@ JACOBIANS = [  # expression, symbol, index text of the Jacobian, matrix text in 
     (td.kron(x, y), y, "x[i]*δ[j,k] -> [(i,j:m),k:m]", "x ⊗ I(m)"),
     (td.outer(y, x), x, "y[i]*δ[j,k] -> [i,j:k,k:k]", "I(k) ⊗ y"),
     (td.outer(y, x), y, "x[j]*δ[i,k] -> [i:m,j,k:m]", "x ⊗ I(m)"),
-    (td.kron(X, C), X, "C[j,l]*δ[i,m]*δ[k,n] -> [(i:m,j),(k:n,l),m:m,n:n]", 'einsum("ij->(kjli)(kl)", C, k=n, l=m)'),
+    (
+        td.kron(X, C),
+        X,
+        "C[j,l]*δ[i,m]*δ[k,n] -> [(i:m,j),(k:n,l),m:m,n:n]",
+        "(I(n) ⊗ K(n, m) ⊗ I(k)) @ (I(m*n) ⊗ vec(C))",
+    ),
     (td.khatri_rao(C, X), X, "C[i,k]*δ[j,l]*δ[k,m] -> [(i,j:m),k,l:m,m]", 'einsum("ij->(jik)(jk)", C, k=m)'),
     (td.vec(X), X, "δ[j,k]*δ[i,l] -> [(i:n,j:m),k:m,l:n]", "I(m*n)"),
     (X.T, X, "δ[j,k]*δ[i,l] -> [i:n,j:m,k:m,l:n]", "K(m, n)"),

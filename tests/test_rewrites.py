@@ -100,6 +100,8 @@ EXAMPLES: dict[str, list[tuple[Expr, Expr]]] = {
         (td.sqrt(4 * p * q), 2 * td.sqrt(p) * td.sqrt(q)),
         ((-x) ** -3, -(x**-3)),
         ((x * y) ** 5, x**5 * y**5),
+        (1 / (a * td.sum(x * y) / 2), 2 / a / td.sum(x * y)),
+        (size / td.sum(td.ones(k) * (x @ y)), 1 / (x @ y)),
     ],
     "power_of_power": [
         (td.sqrt(p) ** -3, p ** Fraction(-3, 2)),
@@ -107,6 +109,11 @@ EXAMPLES: dict[str, list[tuple[Expr, Expr]]] = {
         ((p**0.25) ** 2.5, p ** Fraction(5, 8)),
         ((p**-2) ** 0.3, p**-0.6),
         (td.sqrt(x) ** 6, x**3),
+        (td.sqrt(td.sqrt(x)), x ** Fraction(1, 4)),
+        (1 / td.sqrt(td.sqrt(x)), x ** Fraction(-1, 4)),
+        (td.sqrt(p**5), p ** Fraction(5, 2)),
+        (td.sqrt(p**-2), p**-1),
+        (td.sqrt(p**6), p**3),
     ],
     "power_of_exponential": [
         (td.exp(x) ** -2, td.exp(-2 * x)),
@@ -163,11 +170,6 @@ EXAMPLES: dict[str, list[tuple[Expr, Expr]]] = {
         (td.relu(2 * td.sigmoid(x)), 2 * td.sigmoid(x)),
         (td.abs(det(P)), det(P)),
         (td.abs(td.sum(p)), td.sum(p)),
-    ],
-    "root_of_power": [
-        (td.sqrt(p**5), p ** Fraction(5, 2)),
-        (td.sqrt(p**-2), p**-1),
-        (td.sqrt(p**6), p**3),
     ],
     "square_of_norm": [
         (norm(x) ** 2, td.sum(x * x)),
@@ -426,6 +428,7 @@ UNCHANGED: dict[str, Expr] = {
     "logdet of a product of no square factors": td.logdet(V @ U),
     "determinant of a kron of no square factors": det(td.kron(V, U)),
     "determinant of a sum": det(X + Y),
+    "reciprocal of a diagonal matrix entry by entry": 1 / td.diag(x),
     "determinant of a Hadamard product": det(X * Y),
     "determinant of orthogonal": det(Q),
     "another inverse": inv(X) @ Y,

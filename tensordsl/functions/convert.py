@@ -250,11 +250,15 @@ def check_position(position: AnySize, size: AnySize) -> AnySize:
 
 
 def mismatch(
-    what: str, operands: Sequence[tuple[Expr, bool]], way_out: str, sizes: tuple[object, object] | None = None
+    what: str,
+    operands: Sequence[tuple[Expr, bool]],
+    way_out: str,
+    sizes: tuple[object, object] | None = None,
+    axes: tuple[tuple[Expr, int], ...] = (),
 ) -> ShapeError:
     """The error for shapes that do not fit: what was asked, each operand with its shape, a way out."""
     rows = describe((brief(node), node.shape, bad) for node, bad in operands)
-    return ShapeError(f"{what}\n{rows}\n{way_out}", sizes, tuple(node for node, _ in operands))
+    return ShapeError(f"{what}\n{rows}\n{way_out}", sizes, axes)
 
 
 def axis_numbers(axis: Any, node: Expr, what: str) -> tuple[int, ...]:

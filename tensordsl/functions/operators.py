@@ -22,6 +22,7 @@ def broadcast_shape(operands: Sequence[Expr], what: str) -> Shape:
     """The common shape of operands by NumPy's rule: aligned at the right, size 1 goes with any size."""
     ndim = max(operand.ndim for operand in operands)
     shape: list[AnySize] = [1] * ndim
+    first = [operands[0]] * ndim  # the operand that an axis has its size from
     for operand in operands:
         offset = ndim - operand.ndim
         for place, size in enumerate(operand.shape):
@@ -34,8 +35,9 @@ def broadcast_shape(operands: Sequence[Expr], what: str) -> Shape:
                     [(o, o is operand) for o in operands],
                     "Sizes must be equal, or one of them 1; add an axis with x[:, None] or transpose one operand.",
                     (shape[offset + place], size),
+                    ((first[offset + place], place - operand.ndim), (operand, place - operand.ndim)),
                 )
-            shape[offset + place] = size
+            shape[offset + place], first[offset + place] = size, operand
     return tuple(shape)
 
 
@@ -176,6 +178,7 @@ def matmul(a: object, b: object) -> Expr:
             [(left, False), (right, True)],
             "Transpose one operand with .T, or multiply entry by entry with *.",
             (left.shape[-1], inner_right),
+            ((left, -1), (right, -2 if right.ndim > 1 else 0)),
         )
     batch_left, batch_right = left.shape[:-2], right.shape[:-2]
     batch = len(max(batch_left, batch_right, key=len))

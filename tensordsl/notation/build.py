@@ -7,7 +7,7 @@ from functools import partial
 from itertools import chain, combinations, pairwise
 from re import sub
 
-from tensordsl.dims import AnySize, Dim, Size, product, solve, substitute
+from tensordsl.dims import AnySize, Dim, Size, solve, substitute
 from tensordsl.errors import ParseError, ShapeError, TensorDSLError
 from tensordsl.expr import Contraction, Expr
 from tensordsl.functions.record import elementwise_records
@@ -206,19 +206,16 @@ def equations(error: ShapeError) -> Iterator[tuple[AnySize, AnySize]]:
     if error.sizes is None:
         return
     yield error.sizes  # type: ignore[misc]
-    sides = [
-        [parts for node in error.operands for parts in groups_of(node) if product(parts) == size]
-        for size in error.sizes
-    ]
-    for left, right in zip(*(side[:1] for side in sides), strict=False):
-        if len(left) == len(right):
-            yield from ((a, b) for a, b in zip(left, right, strict=True) if a != b)
+    left, right = [parts_of(node, axis) for node, axis in error.axes] or ((), ())  # type: ignore[arg-type]
+    if len(left) == len(right):
+        yield from ((a, b) for a, b in zip(left, right, strict=True) if a != b)
 
 
-def groups_of(node: object) -> Iterator[tuple[AnySize, ...]]:
-    """For each axis of a contraction, the sizes of the labels that it is a group of."""
-    if isinstance(node, Contraction):
-        yield from (tuple(node.sizes[label] for label in group) for group in node.output)
+def parts_of(node: Expr, axis: int) -> tuple[AnySize, ...]:
+    """The sizes of the labels that an axis is a group of; its size where it is none."""
+    if not isinstance(node, Contraction):
+        return (node.shape[axis],)
+    return tuple(node.sizes[label] for label in node.output[axis])
 
 
 def unknowns(*sizes: AnySize) -> set[str]:

@@ -7,13 +7,16 @@ on the right.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import combinations, groupby, permutations
 
 from tensordsl.dims import product
 from tensordsl.labels import Group, Label
 from tensordsl.notation import tree as t
 from tensordsl.printing.pieces import Piece, chain, columns_product, diagonal, hadamard, transposed
 from tensordsl.printing.reduction import Edge, Graph, Irreducible, oriented
+
+Block = tuple[Group, Group, t.Tree]  # the labels of its rows, of its columns, and what is written for it
 
 
 def kronecker(graph: Graph, rows: Group, columns: Group, ndim: int) -> t.Tree | None:
@@ -38,13 +41,14 @@ def kronecker(graph: Graph, rows: Group, columns: Group, ndim: int) -> t.Tree | 
         both_columns = edge.u in columns and edge.v in columns
         shared = {edge.u, edge.v} & set(rows) & set(columns)
         side = rows if both_rows else columns
-        if (both_rows or both_columns) and not shared and _adjacent(side, edge) and not touched(graph, edge):
+        alone = not shared and not touched(graph, edge)
+        if (both_rows or both_columns) and alone and _adjacent(side, edge):
             free.append(edge)  # a stacked matrix is a factor of its own
         elif both_rows and len(rows) == 2:
             left.append(diagonal(stacked(edge, rows)))
         elif both_columns and len(columns) == 2:
             right.append(diagonal(stacked(edge, columns)))
-        elif both_rows or both_columns:
+        elif (both_rows or both_columns) and not alone:
             raise Irreducible
         else:
             free.append(edge)
@@ -52,12 +56,21 @@ def kronecker(graph: Graph, rows: Group, columns: Group, ndim: int) -> t.Tree | 
     if columnwise is not None and not left and not right:
         return columnwise
     blocks = components(graph, free, rows, columns)
+    if [r for rs, _, _ in blocks for r in rs] != list(rows):
+        if left or right:
+            raise Irreducible
+        return interleaved(graph, blocks, rows, columns)
     order = [c for _, cs, _ in blocks for c in cs]
     commuted = None
     if order != list(columns):
         row_order = sorted(blocks, key=lambda b: [columns.index(c) for c in b[1]] or [-1])
         if [r for rs, _, _ in row_order for r in rs] == list(rows):
             blocks = row_order
+            if [c for _, cs, _ in blocks for c in cs] != list(columns):
+                mirrored = [(cs, rs, transposed(Piece(tree)).tree) for rs, cs, tree in blocks]
+                if left or right:
+                    raise Irreducible
+                return t.Transpose(interleaved(graph, mirrored, columns, rows))
         elif len(order) == 2 and len(columns) == 2:
             # rows of K: the order of the blocks; columns of K: the order of the output
             commuted = graph.special.commutation(graph.sizes[order[0]], graph.sizes[order[1]])
@@ -81,6 +94,46 @@ def kronecker(graph: Graph, rows: Group, columns: Group, ndim: int) -> t.Tree | 
     if not factors:
         return None
     return t.product("@", tuple(part for f in factors for part in chain(f)))
+
+
+def interleaved(graph: Graph, blocks: Sequence[Block], rows: Group, columns: Group) -> t.Tree:
+    """A Kronecker product whose rows are in order once two neighbours are exchanged: (I ⊗ K ⊗ I) @ (A ⊗ vec(B)).
+
+    Magnus and Neudecker write the derivative of a Kronecker product so.
+    """
+    found: list[tuple[t.Tree, tuple[t.Tree, ...]]] = []
+    for chosen in permutations(blocks):
+        if [c for _, cs, _ in chosen for c in cs] != list(columns):
+            continue
+        order = tuple(r for rs, _, _ in chosen for r in rs)
+        for a, b, c in combinations(range(len(order) + 1), 3):
+            if (*order[:a], *order[b:c], *order[a:b], *order[c:]) == rows:
+                before, first, second, after = (
+                    product(graph.sizes[label] for label in part)
+                    for part in (order[:a], order[a:b], order[b:c], order[c:])
+                )
+                ends = [[graph.special.identity(size)] if size != 1 else [] for size in (before, after)]
+                exchange = (*ends[0], graph.special.commutation(second, first), *ends[1])
+                trees = tuple(joined_identities(graph, chosen))
+                found.append((t.product("⊗", exchange), trees))
+    if not found:
+        raise Irreducible
+    exchanged, trees = min(found, key=lambda pair: len(pair[1]))
+    return t.product("@", (exchanged, t.product("⊗", trees)))
+
+
+def joined_identities(graph: Graph, blocks: Sequence[Block]) -> Iterator[t.Tree]:
+    """The blocks as trees, neighbouring identity matrices as one."""
+    for plain, group in groupby(blocks, key=lambda block: bool(block[0]) and is_identity(graph, block)):
+        if plain:
+            yield graph.special.identity(product(graph.sizes[label] for rows, _, _ in group for label in rows))
+        else:
+            yield from (tree for _, _, tree in group)
+
+
+def is_identity(graph: Graph, block: Block) -> bool:
+    rows, columns, _ = block
+    return rows == columns and len(rows) == 1 and not graph.weights.get(rows[0])
 
 
 def is_stacked_diagonal(graph: Graph, side: Group, other: Group) -> bool:
@@ -115,9 +168,9 @@ def components(
     edges: Sequence[Edge],
     rows: Group,
     columns: Group,
-) -> list[tuple[Group, Group, t.Tree]]:
+) -> list[Block]:
     """The Kronecker factors in the order of their rows: row labels, column labels, tree."""
-    found: list[tuple[Group, Group, t.Tree]] = []
+    found: list[Block] = []
     used: set[Label] = set()
     for edge in edges:
         if {edge.u, edge.v} & used:
@@ -156,9 +209,6 @@ def components(
             tree = weights[0] if weights else graph.special.ones(graph.sizes[label])
             found.append(((), (label,), transposed(Piece(tree)).tree))
     found.sort(key=lambda block: rows.index(block[0][0]) if block[0] else len(rows))
-    flat_rows = [r for rs, _, _ in found for r in rs]
-    if flat_rows != list(rows):
-        raise Irreducible
     if len(found) == 2 and len(rows) == 1 and len(columns) == 1 and found[0][0] and not found[0][1]:
         # a column times a row is written as their product
         return [(rows, columns, t.product("@", (*chain(found[0][2]), *chain(found[1][2]))))]

@@ -235,7 +235,8 @@ class MatrixPrinter:
 
     def triangle(self, node: Contraction) -> t.Tree | None:
         """The elimination matrix, two selections that share their row, times the contraction that they take from; the
-        duplication matrix where its rows are the two axes of the value. Both are taken without the coefficient."""
+        duplication matrix at the end of a product, or where its rows are the two axes of the value. Both are taken
+        without the coefficient."""
         _, operands, output, sizes = as_operands(node)
         patterns = {
             f.positions.name: (f, s) for f, s in operands if isinstance(f, Select) and isinstance(f.positions, Pattern)
@@ -258,9 +259,10 @@ class MatrixPrinter:
             if output[0] == place:
                 return t.product("@", (t.Call("elimination", (size,)), *both))
             return t.product("@", (*both, t.Transpose(t.Call("elimination", (size,)))))
-        if "duplication" in patterns:
-            doubled, slots = patterns["duplication"]
-            if len(slots[0]) == 2 and output == tuple((label,) for label in reversed(slots[0])):
+        for doubled, slots in operands:
+            if not isinstance(doubled, Select) or doubled.title != "duplication" or len(slots[0]) != 2:
+                continue
+            if output == tuple((label,) for label in reversed(slots[0])):
                 label = max(sizes) + 1
                 inner = contract(
                     1,
@@ -270,6 +272,17 @@ class MatrixPrinter:
                 )
                 size = size_tree(sizes[slots[0][0]])
                 return t.Call("unvec", (self.tree(inner), t.Items((size, size), True)))
+            rest = list(operands)
+            rest.remove(Operand(doubled, slots))
+            place = slots[1]
+            if output.count(place) == 1 and rest and not any(place[0] in flat(s) for _, s in rest):
+                opened = tuple(slots[0] if group == place else group for group in output)
+                inner = contract(1, rest, opened, {label: size for label, size in sizes.items() if label != place[0]})
+                doubling = t.Call("duplication", (size_tree(sizes[slots[0][0]]),))
+                both = chain(self.tree(inner))
+                if output[0] == place:
+                    return t.product("@", (t.Transpose(doubling), *both))
+                return t.product("@", (*both, doubling))
         return None
 
     def graph(self, node: Contraction, operands: Sequence[Operand]) -> Graph:

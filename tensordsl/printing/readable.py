@@ -13,6 +13,7 @@ import numpy as np
 from tensordsl.contraction import Operand, add_terms, as_operands, contract
 from tensordsl.dims import AnySize
 from tensordsl.expr import Constant, Contraction, Expr, Primitive, Sum
+from tensordsl.facts import oriented
 from tensordsl.functions.convert import identity
 from tensordsl.functions.record import PrimitiveRecord
 from tensordsl.graph import rebuild
@@ -33,6 +34,9 @@ def readable(root: Expr) -> Expr:
 
 def _readable(node: Expr, children: tuple[Expr, ...]) -> Expr:
     made = node if children == node.children else with_children(node, children)
+    if isinstance(made, Sum):  # S + Sᵀ is 2 S for a symmetric S
+        found = oriented(made)
+        return made if isinstance(found, Sum) and len(found.terms) == len(made.terms) else found
     return crossed(opened(made)) if isinstance(made, Contraction) else made
 
 

@@ -10,6 +10,7 @@ from tensordsl.contraction import (
     add_terms,
     as_operands,
     contract,
+    is_structured,
     is_zero,
     number,
     number_of,
@@ -123,22 +124,40 @@ def size_over_size(node: Contraction) -> Expr | None:
 
 @rule("algebra", "power", "sqrt")
 def power_of_product(node: Elementwise) -> Expr | None:
-    """(c x y)**a → c**a x**a y**a for a whole exponent, or where the factors are positive; nothing is summed.
+    """(c x y)**a → c**a x**a y**a for a whole exponent, or where the factors are positive and nothing is summed.
 
-    A root is taken of a number where it is exact. Ends, as the power goes to factors that are smaller.
+    What is summed together stays one factor; a root is taken of a number where it is exact. Ends, as the power goes to
+    factors that are smaller.
     """
     base, exponent = node.children[0], HALF if named(node, "sqrt") else number_of(node.children[1])
     if exponent is None or isinstance(exponent, complex) or not isinstance(base, Contraction) or not base.factors:
         return None
-    if set(flat(base.output)) != set(range(len(base.sizes))):
+    if exponent < 0 and is_structured(base):  # 1/0 where a structural zero stands
         return None
-    if not is_whole(exponent) and not all(map(is_positive, base.factors)):
+    parts = _parts(base)
+    summed = set(flat(base.output)) != set(range(len(base.sizes)))
+    if not is_whole(exponent) and (summed or not all(is_positive(part) for part, _ in parts)):
         return None
     scaled = _power_of_number(base.coefficient, exponent)
-    parts = [_entries(f, s) for f, s in zip(base.factors, base.slots, strict=True)]
-    if scaled is None or parts[0][0] is base:
+    if scaled is None or (len(parts) == 1 and scaled == 1 and parts[0][0] is base):
         return None
-    return remade(base, [(raised(f, exponent), s) for f, s in parts], scaled)
+    sizes = {label: base.sizes[label] for label in flat(base.output)}
+    return contract(scaled, [(raised(part, exponent), slots) for part, slots in parts], base.output, sizes)
+
+
+def _parts(base: Contraction) -> list[tuple[Expr, Groups]]:
+    """The parts that multiply to a contraction: its factors, those that are summed together as one part."""
+    kept = set(flat(base.output))
+    pairs = list(zip(base.factors, base.slots, strict=True))
+    summed = [(f, s) for f, s in pairs if not set(flat(s)) <= kept]
+    parts = [_entries(f, s) for f, s in pairs if set(flat(s)) <= kept]
+    bound = {label for _, slots in pairs for label in flat(slots)}
+    parts += [(contract(1, [], (), {0: n}), ()) for la, n in enumerate(base.sizes) if la not in bound | kept]
+    if summed:
+        within = {label for _, slots in summed for label in flat(slots)}
+        labels = singles(sorted(within & kept))
+        parts.append((contract(1, summed, labels, {label: base.sizes[label] for label in within}), labels))
+    return parts
 
 
 def _power_of_number(value: Number, exponent: Number) -> Number | None:
@@ -176,13 +195,13 @@ def exact_exponent(node: Elementwise) -> Expr | None:
     return raised(node.children[0], exact(exponent))
 
 
-@rule("algebra", "power")
+@rule("algebra", "power", "sqrt")
 def power_of_power(node: Elementwise) -> Expr | None:
-    """(x**a)**b → x**(a b), where x is positive or both are whole; sqrt(x)**b → x**(b/2).
+    """(x**a)**b → x**(a b), where x is positive, or both are whole, or a is not, as of a root: x has no sign then.
 
     Ends, as a function goes.
     """
-    inner, b = node.children[0], number_of(node.children[1])
+    inner, b = node.children[0], HALF if named(node, "sqrt") else number_of(node.children[1])
     base, a = based(inner)
     if (
         base is inner
@@ -192,7 +211,7 @@ def power_of_power(node: Elementwise) -> Expr | None:
         or isinstance(a, complex)
     ):
         return None
-    if not (named(inner, "sqrt") or (is_whole(a) and is_whole(b)) or is_positive(base)):
+    if is_whole(a) and not is_whole(b) and not is_positive(base):
         return None
     return raised(base, a * exact(b))
 
@@ -286,16 +305,6 @@ def of_positive(node: Elementwise) -> Expr | None:
     return number(1, node.shape) if node.record.name == "sign" else node.children[0]
 
 
-@rule("algebra", "sqrt")
-def root_of_power(node: Elementwise) -> Expr | None:
-    """sqrt(x**a) → x**(a/2) for a positive x.
-
-    Ends, as a function goes.
-    """
-    base, exponent = based(node.children[0])
-    return raised(base, exponent * HALF) if base is not node.children[0] and is_positive(base) else None
-
-
 @rule("algebra", Contraction)
 def square_of_norm(node: Contraction) -> Expr | None:
     """norm(x) * norm(x) → the sum of squares of x.
@@ -351,7 +360,7 @@ def sum_that_cancels(node: Contraction) -> Expr | None:
             continue
         left = singles(dict.fromkeys(label for label in labels if label not in alone))
         sizes = {label: node.sizes[label] for label in labels}
-        summed = [_over_sizes(contract(1, [(term, slots)], left, sizes)) for term in factor.terms]
+        summed = [_summed(contract(1, [(term, slots)], left, sizes)) for term in factor.terms]
         total = add_terms(summed, tuple(sizes[label] for (label,) in left))
         if is_zero(total) or (not isinstance(total, Sum) and len(factor.terms) > 1):
             others = [o for p, o in enumerate(zip(node.factors, node.slots, strict=True)) if p != place]
@@ -360,9 +369,12 @@ def sum_that_cancels(node: Contraction) -> Expr | None:
     return None
 
 
-def _over_sizes(node: Expr) -> Expr:
-    found = size_over_size(node) if isinstance(node, Contraction) else None
-    return node if found is None else found
+def _summed(node: Expr) -> Expr:
+    """A term that was summed, with what then cancels in it."""
+    for settle in (size_over_size, sum_that_cancels):
+        found = settle(node) if isinstance(node, Contraction) else None
+        node = node if found is None else found
+    return node
 
 
 @rule("algebra", Contraction)
