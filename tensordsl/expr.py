@@ -535,12 +535,12 @@ class Select(Expr):
     where a program turns the contraction into a view of the array.
     """
 
-    __slots__ = ("length", "positions", "size", "start", "step")
+    __slots__ = ("axis_size", "length", "positions", "start", "step")
     rank = 4
     start: AnySize
     step: int
     length: AnySize | None
-    size: AnySize
+    axis_size: AnySize
     positions: tuple[int, ...] | Pattern | None
 
     def __new__(
@@ -553,10 +553,10 @@ class Select(Expr):
     ) -> Select:
         shape = (size,) if length is None else (length, size)
         identity = (size, start, step, length, *([] if positions is None else [positions]))
-        return interned(cls, shape, (), identity, size=size, start=start, step=step, length=length, positions=positions)
+        return interned(cls, shape, (), identity, axis_size=size, start=start, step=step, length=length, positions=positions)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Select, (self.size, self.start, self.step, self.length, self.positions)
+        return Select, (self.axis_size, self.start, self.step, self.length, self.positions)
 
     @property
     def title(self) -> str:

@@ -19,7 +19,7 @@ class Operand(NamedTuple):
 
 def is_whole(node: Select) -> bool:
     """Whether a slice takes everything in its order."""
-    return node.length == node.size and node.start == 0 and node.step == 1 and node.positions is None
+    return node.length == node.axis_size and node.start == 0 and node.step == 1 and node.positions is None
 
 
 def gathered(size: AnySize, positions: Sequence[int]) -> Select:
@@ -48,9 +48,9 @@ def slice_of_slice(inner: Select, outer: Select) -> Select | None:
         if known is None or taken is None:
             return None
         if outer.length is None:
-            return Select(inner.size, known[taken[0]])
-        return gathered(inner.size, [known[place] for place in taken])
-    return Select(inner.size, inner.start + outer.start * inner.step, inner.step * outer.step, outer.length)
+            return Select(inner.axis_size, known[taken[0]])
+        return gathered(inner.axis_size, [known[place] for place in taken])
+    return Select(inner.axis_size, inner.start + outer.start * inner.step, inner.step * outer.step, outer.length)
 
 
 class Overlap(NamedTuple):
@@ -77,7 +77,7 @@ def overlap(a: Select, b: Select) -> Overlap | bool | None:
         return Overlap(
             Select(lengths[0], r, steps[0], count),
             Select(lengths[1], q, steps[1], count),
-            Select(a.size, a.start + a.step * r, a.step * steps[0], count),
+            Select(a.axis_size, a.start + a.step * r, a.step * steps[0], count),
         )
     if a.step != 1 or b.step != 1:
         return None
@@ -92,7 +92,7 @@ def overlap(a: Select, b: Select) -> Overlap | bool | None:
     return Overlap(
         Select(lengths[0], start - a.start, 1, length),
         Select(lengths[1], start - b.start, 1, length),
-        Select(a.size, start, 1, length),
+        Select(a.axis_size, start, 1, length),
     )
 
 
@@ -110,7 +110,7 @@ def _gathered_overlap(a: Select, b: Select) -> Overlap | bool | None:
     return Overlap(
         gathered(len(first), [one for one, _ in pairs]),
         gathered(len(second), [two for _, two in pairs]),
-        gathered(a.size, [first[one] for one, _ in pairs]),
+        gathered(a.axis_size, [first[one] for one, _ in pairs]),
     )
 
 
@@ -162,12 +162,12 @@ def tidy_selections(operands: list[Operand], output: Groups, unifier: Unifier) -
             if not isinstance(node, Select):
                 continue
             *row, column = (unifier.resolve(group) for group in slots)
-            if node.size == 1:  # there is one place to take: every entry of S is one
+            if node.axis_size == 1:  # there is one place to take: every entry of S is one
                 del operands[place]
                 changed = True
                 break
             if node.length == 1 and node.positions is None:  # one row: a basis vector
-                operands[place] = Operand(Select(node.size, node.start), (slots[1],))
+                operands[place] = Operand(Select(node.axis_size, node.start), (slots[1],))
                 changed = True
                 break
             if row and is_whole(node) and 1 in (len(row[0]), len(column)):

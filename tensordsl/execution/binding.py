@@ -70,14 +70,14 @@ def check_sizes(expressions: Sequence[Expr], sizes: Mapping[str, int]) -> None:
                 f"({_listed(sizes)}). Give larger arrays."
             )
         if isinstance(node, Select) and isinstance(node.positions, tuple):
-            size = evaluate(node.size, sizes) if isinstance(node.size, int) or node.size.names <= sizes.keys() else None
+            size = evaluate(node.axis_size, sizes) if isinstance(node.axis_size, int) or node.axis_size.names <= sizes.keys() else None
             if size is not None and node.positions and max(node.positions) >= size:
                 raise BindError(
                     f"The position {max(node.positions)} does not lie on an axis of size {size} ({_listed(sizes)}). "
                     "Give a larger array."
                 )
         elif isinstance(node, Select) and node.positions is None:
-            parts = [node.start, node.size, 1 if node.length is None else node.length]
+            parts = [node.start, node.axis_size, 1 if node.length is None else node.length]
             if any(not isinstance(part, int) and not part.names <= sizes.keys() for part in parts):
                 continue
             start, size, length = (evaluate(part, sizes) for part in parts)

@@ -184,9 +184,9 @@ def explain(F: object, x: Symbol, ascii: bool = False) -> None:
     ...
     """
     node = as_expr(F)
+    found, last = readings(node, x, ascii), ""
     print(f"F = {show(node, 'index', 'ascii' if ascii else 'unicode')}\n")
-    last = ""
-    for reading in readings(node, x, ascii):
+    for reading in found:
         lines = reading.line.splitlines()
         print(f"{reading.form if reading.form != last else '':<12}  {lines[0]}")
         for line in lines[1:]:

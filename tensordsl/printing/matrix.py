@@ -251,7 +251,7 @@ class MatrixPrinter:
                 return None
             opened = tuple((*column_slots[1], *row_slots[1]) if group == place else group for group in output)
             inner = contract(1, rest, opened, {label: size for label, size in sizes.items() if label != place[0]})
-            size = size_tree(rows.size)
+            size = size_tree(rows.axis_size)
             tree = self.tree(inner)
             if isinstance(tree, t.Call) and tree.function == "vec" and node.ndim == 1:
                 return t.Call("vech", tree.arguments)

@@ -45,9 +45,9 @@ def slice_tree(select: Select) -> t.Tree:
     if select.step > 0:
         stop = last + 1
         begin = None if select.start == 0 else size_tree(select.start)
-        end = None if stop == select.size else size_tree(stop)
+        end = None if stop == select.axis_size else size_tree(stop)
     else:
-        begin = None if select.start == select.size - 1 else size_tree(select.start)
+        begin = None if select.start == select.axis_size - 1 else size_tree(select.start)
         end = None if last == 0 else size_tree(last - 1)
     return t.Slice(begin, end, None if select.step == 1 else size_tree(select.step))
 

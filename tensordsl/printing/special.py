@@ -46,10 +46,10 @@ class Special:
         if isinstance(node.positions, Pattern):
             return pattern_tree(node.positions)
         cut = slice_tree(node)
-        name = t.Call("I" if "I" not in self.taken else "identity", (size_tree(node.size),))
+        name = t.Call("I" if "I" not in self.taken else "identity", (size_tree(node.axis_size),))
         return t.Subscript(name, (cut, t.Slice(None, None, None)))
 
     def basis(self, node: Select) -> t.Tree:
         if str(node.start) in self.positions:
             return t.Name(f"e_{node.start}")
-        return t.Call("basis", (size_tree(node.size), size_tree(node.start)))
+        return t.Call("basis", (size_tree(node.axis_size), size_tree(node.start)))
