@@ -553,7 +553,9 @@ class Select(Expr):
     ) -> Select:
         shape = (size,) if length is None else (length, size)
         identity = (size, start, step, length, *([] if positions is None else [positions]))
-        return interned(cls, shape, (), identity, axis_size=size, start=start, step=step, length=length, positions=positions)
+        return interned(
+            cls, shape, (), identity, axis_size=size, start=start, step=step, length=length, positions=positions
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Select, (self.axis_size, self.start, self.step, self.length, self.positions)

@@ -70,7 +70,8 @@ def check_sizes(expressions: Sequence[Expr], sizes: Mapping[str, int]) -> None:
                 f"({_listed(sizes)}). Give larger arrays."
             )
         if isinstance(node, Select) and isinstance(node.positions, tuple):
-            size = evaluate(node.axis_size, sizes) if isinstance(node.axis_size, int) or node.axis_size.names <= sizes.keys() else None
+            axis = node.axis_size
+            size = evaluate(axis, sizes) if isinstance(axis, int) or axis.names <= sizes.keys() else None
             if size is not None and node.positions and max(node.positions) >= size:
                 raise BindError(
                     f"The position {max(node.positions)} does not lie on an axis of size {size} ({_listed(sizes)}). "
