@@ -380,3 +380,33 @@ def test_sums_that_are_symmetric_in_two_axes_are_collected() -> None:
     V = td.matrix("V", td.dim("n"), k)
     found = td.hessian(td.logdet(V.T @ V), V)
     assert len(found.children) == 2
+
+
+# --- the numerical check keeps what was declared -------------------------------------------------------------------
+
+CHECKED = {
+    "quadratic form": x @ S @ x, "its inverse": x @ inv(P) @ x, "logdet": td.logdet(S), "inverse": inv(S),
+    "root": td.linalg.sqrtm(P), "exponential": td.linalg.expm(S), "Cholesky factor": td.linalg.cholesky(P),
+    "eigenvalues": td.linalg.eigvalsh(S), "diagonal": inv(D) @ x, "triangular": td.logdet(L),
+    "orthogonal": x @ Q @ S @ Q.T @ x, "inverse of orthogonal": td.trace(inv(Q) @ X),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_the_numerical_check_keeps_what_was_declared(name: str) -> None:
+    f = CHECKED[name]
+    for symbol in f.symbols:
+        assert td.check_derivative(f, symbol) < 1e-7
+
+
+@pytest.mark.parametrize("symbol", [S, P, D, L, Q], ids=lambda symbol: symbol.name)
+def test_the_numerical_check_finds_what_is_wrong_among_them(symbol: td.Expr) -> None:
+    f = td.trace(symbol @ symbol @ X)
+    wrong = td.grad(f, symbol) + symbol @ X / 100
+    with pytest.raises(td.DerivativeError):
+        td.check_derivative(f, symbol, derivative=wrong)
+
+
+def test_the_numerical_check_has_tall_data() -> None:
+    tall = td.matrix("W", td.dim("m"), td.dim("b"))
+    assert td.check_derivative(inv(tall.T @ tall) @ tall.T @ td.vector("y", td.dim("m")), tall) < 1e-7
