@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tensordsl.contraction import contract
+from tensordsl.contraction import add_terms, contract, number
 from tensordsl.derivatives import pull_back, push_forward
 from tensordsl.dims import AnySize
 from tensordsl.errors import ShapeError, TensorDSLError, UnsupportedError, describe, show_shape
-from tensordsl.expr import Expr, Symbol, brief
+from tensordsl.expr import Expr, Primitive, Symbol, brief
 from tensordsl.facts import has
 from tensordsl.functions.convert import as_expr, plain
 from tensordsl.functions.elementwise import half
-from tensordsl.functions.multilinear import transpose
+from tensordsl.functions.multilinear import frobenius, transpose
 from tensordsl.functions.operators import add, subtract
+from tensordsl.graph import topological
 from tensordsl.labels import singles
 from tensordsl.rewrites.rewriting import simplified
 
@@ -81,6 +82,8 @@ def finished(found: Sequence[Expr]) -> list[Expr]:
 
 def _jacobians(node: Expr, variables: Sequence[Symbol]) -> list[Expr]:
     node = prepared(node)
+    if len(variables) == 1 and not variables[0].ndim:  # one number moves: a forward sweep is all that it takes
+        return [push_forward(node, {variables[0]: number(1)})]
     labels = singles(range(node.ndim))
     seed = contract(1, [], (*labels, *labels), dict(enumerate(node.shape)))
     return pull_back(node, seed, node.shape, variables)
@@ -281,7 +284,7 @@ def differential(F: object, x: Variables | None = None) -> Expr:
     """The differential dF[i..] = ∂F[i..]/∂x[k..] * dx[k..] + ..., of F.shape: by all symbols of F, or by those in x.
 
     Its symbols dx, dA, ... are those of F with a d before them. Raises `TensorDSLError` where F has such a symbol
-    already. Rule: the forward sweep.
+    already. Rule: the forward sweep; for a scalar function of matrices such as expm, its gradient times dx.
 
     >>> import tensordsl as td
     >>> k = td.dim("k")
@@ -300,7 +303,12 @@ def differential(F: object, x: Variables | None = None) -> Expr:
                 "symbol of the expression already. Rename that symbol."
             )
         directions[variable] = Symbol("d" + variable.name, variable.shape, variable.properties & LINEAR)
-    return finished([push_forward(prepared(node), directions)])[0]
+    node = prepared(node)
+    if not node.ndim and any(isinstance(part, Primitive) and part.record.push for part in topological([node])):
+        # The differential of expm and its like is no product of matrices, the gradient of their trace is.
+        gradients = pull_back(node, number(1), (), list(directions))  # type: ignore[arg-type]
+        return finished([add_terms(list(map(frobenius, gradients, directions.values())), ())])[0]
+    return finished([push_forward(node, directions)])[0]
 
 
 def jacobian_matrix(F: object, x: Symbol, layout: str = "numerator") -> Expr:

@@ -451,3 +451,14 @@ def test_a_missing_rule_says_which() -> None:
 
     with pytest.raises(td.UnsupportedError, match="no rule for the derivative of a Symbol node"):
         local_jacobian(x, 0)
+
+
+def test_a_derivative_by_one_number_is_a_forward_sweep() -> None:
+    """d expm(tA)/dt = A expm(tA), since A commutes with it: no matrix of twice the size."""
+    t, A, x = td.scalar("t"), td.matrix("A", 3, 3), td.vector("x", 3)
+    e = td.linalg.expm(t * A)
+    assert td.jacobian(e, t).to_string("matrix") == "A @ expm(t*A)"
+    assert td.grad(x @ e @ x, t).to_string("matrix") == "xᵀ @ A @ expm(t*A) @ x"
+    assert td.differential(td.trace(td.linalg.expm(A)), A).to_string("matrix") == "trace(expm(A) @ dA)"
+    assert td.check_derivative(td.linalg.expm(td.sin(t) * A + A @ A) @ x, t) < 1e-7
+    assert td.jacobian(x, t).evaluate().tolist() == [0, 0, 0]

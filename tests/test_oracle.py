@@ -13,6 +13,8 @@ from strategies import close
 
 import tensordsl as td
 
+pytestmark = pytest.mark.slow
+
 # A text, with the names of tensordsl, or two, where `jax.numpy` has another word for it (`oracle.helpers`).
 # In a single text `td.` stands for `np.` as well. Letters are symbols of `oracle.SYMBOLS`.
 ENTRIES: list[Any] = [

@@ -96,19 +96,29 @@ def _eigenvectors_jacobian(node: Expr, place: int) -> Expr:
 
 
 def _expm_push(node: Expr, place: int, tangent: Expr) -> Expr:
-    """exp of [[A, dA], [0, A]] is [[exp A, d exp A], [0, exp A]]."""
+    """exp of [[A, dA], [0, A]] is [[exp A, d exp A], [0, exp A]]; exp(A) dA where dA is a multiple of A."""
+    if tangent.ndim == 2 and _matrix_of(tangent) is _matrix_of(node.children[0]):
+        return matmul(tangent, node)
     return _corner(node.children[0], tangent)
 
 
 def _expm_pull(node: Expr, place: int, adjoint: Expr) -> Expr:
     whole = turned(node)
-    scale = _of_identity(adjoint)
+    scale = multiple_of_identity(adjoint)
     if scale is not None:  # the identity commutes with A: the derivative of the trace is exp(A)ᵀ
         return multiply(scale[..., None, None], whole)
     return _corner(turned(node.children[0]), adjoint)
 
 
-def _of_identity(node: Expr) -> Expr | None:
+def _matrix_of(node: Expr) -> Expr:
+    """A multiple of a matrix without the numbers and scalars that it is multiplied by."""
+    _, operands, output, sizes = as_operands(node)
+    rest = [operand for operand in operands if flat(operand.slots)]
+    live = {label for groups in (output, *(slots for _, slots in rest)) for label in flat(groups)}
+    return contract(1, rest, output, {label: size for label, size in sizes.items() if label in live})
+
+
+def multiple_of_identity(node: Expr) -> Expr | None:
     """c where a stack of matrices is c times the identity, by its labels."""
     _, _, output, sizes = as_operands(node)
     (*batch, row, column) = output

@@ -13,14 +13,14 @@ from tensordsl.facts import has, is_orthogonal
 from tensordsl.functions.analytic import exp, log
 from tensordsl.functions.choices import abs_
 from tensordsl.functions.convert import as_expr
-from tensordsl.functions.elementwise import divide, power, reciprocal
+from tensordsl.functions.elementwise import divide, half, power, reciprocal
 from tensordsl.functions.linalg import inverse_record, logdet_record
 from tensordsl.functions.linalg import logdet as logdet_of
 from tensordsl.functions.multilinear import diag, diagonal, kron, trace
 from tensordsl.functions.operators import matmul, multiply
 from tensordsl.functions.record import functions
 from tensordsl.functions.reductions import prod
-from tensordsl.functions.spectral import expm_record
+from tensordsl.functions.spectral import expm_record, multiple_of_identity
 from tensordsl.labels import flat
 from tensordsl.rewrites.algebra import named
 from tensordsl.rewrites.rewriting import rule
@@ -274,3 +274,16 @@ def log_of_determinant(node: Any) -> Expr | None:
     (inner,) = node.children
     inner = inner.children[0] if named(inner, "abs") else inner
     return Primitive(logdet_record, inner.children) if named(inner, "det") else None
+
+
+@rule("algebra", "solve_sylvester")
+def sylvester_of_identity(node: Primitive) -> Expr | None:
+    """The Y with X Y + Y X = c I → c inv(X)/2, as of the derivative of trace(sqrtm(X)).
+
+    Ends, as a function gives way to a simpler one.
+    """
+    left, right, value = node.children
+    if left is not right or node.ndim != 2:
+        return None
+    scalar = multiple_of_identity(value)
+    return None if scalar is None else multiply(half(scalar), Primitive(inverse_record, (left,)))
