@@ -128,6 +128,10 @@ EXAMPLES: dict[str, list[tuple[Expr, Expr]]] = {
         (sqrtm(X) @ sqrtm(X), X),
         (td.trace(sqrtm(X) @ sqrtm(X) @ Y), td.trace(X @ Y)),
     ],
+    "duplication_of_elimination": [
+        (td.duplication(k) @ td.vech(S), td.ravel(S)),
+        (2 * td.vec(X) @ td.duplication(k) @ td.vech(inv(S)) * a, 2 * a * td.sum(X * inv(S))),
+    ],
     "sylvester_of_identity": [
         (td.linalg.solve_sylvester(sqrtm(X), sqrtm(X), I), inv(sqrtm(X)) / 2),
         (td.linalg.solve_sylvester(X, X, 3 * a * I), 3 * a * inv(X) / 2),
@@ -451,6 +455,7 @@ UNCHANGED: dict[str, Expr] = {
     "powers on other axes": td.outer(x, 1 / x),
     "a Cholesky factor and itself": td.linalg.cholesky(X) @ td.linalg.cholesky(X),
     "a Sylvester equation of two matrices": td.linalg.solve_sylvester(X, Y, I),
+    "duplication of the lower triangle of X": td.duplication(k) @ td.vech(X),
     "a root and its transpose": sqrtm(X) @ sqrtm(X).T,
     "squares of other angles": td.sin(x) ** 2 + td.cos(y) ** 2,
     "two norms": norm(x) * norm(y),

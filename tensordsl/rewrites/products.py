@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tensordsl.contraction import Operand, contract
-from tensordsl.expr import Contraction, Expr, Primitive
+from tensordsl.expr import Contraction, Expr, Primitive, Select
 from tensordsl.facts import has, is_orthogonal, is_symmetric
+from tensordsl.functions.multilinear import vec
 from tensordsl.functions.record import functions
 from tensordsl.labels import Group, Groups, flat
 from tensordsl.rewrites.algebra import based, is_whole, named, raised
@@ -249,4 +250,29 @@ def entries_of_diagonal(node: Contraction) -> Expr | None:
                 for p, (f, s) in enumerate(zip(node.factors, node.slots, strict=True))
             ]
             return unified(node, operands, kept, gone)
+    return None
+
+
+@rule("declared", Contraction)
+def duplication_of_elimination(node: Contraction) -> Expr | None:
+    """duplication(n) @ vech(S) → vec(S) for a symmetric S.
+
+    Ends, as three selections go.
+    """
+    titles = {factor.title: place for place, factor in enumerate(node.factors) if isinstance(factor, Select)}
+    if not {"duplication", "vech_rows", "vech_columns"} <= titles.keys():
+        return None
+    doubled, rows, columns = (titles[title] for title in ("duplication", "vech_rows", "vech_columns"))
+    chosen = (doubled, rows, columns)
+    entries, place = node.slots[doubled]
+    if node.slots[rows][0] != place or node.slots[columns][0] != place:
+        return None
+    between = (*place, *node.slots[rows][1], *node.slots[columns][1])
+    for other, (factor, slots) in enumerate(zip(node.factors, node.slots, strict=True)):
+        if sorted(map(len, slots)) == [1, 1] and is_symmetric(factor) and set(flat(slots)) == set(between[1:]):
+            alone = all(
+                label not in flat(s) for p, s in enumerate(node.slots) if p not in (*chosen, other) for label in between
+            )
+            if alone and not set(between) & set(flat(node.output)):
+                return _put_together(node, (*chosen, other), vec(factor), (entries,))
     return None
