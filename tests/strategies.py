@@ -311,7 +311,12 @@ def helpers(xp: Any, distances: list[float] | None = None) -> dict[str, Callable
         smallest, var, std, logsumexp, softmax, softplus, norm_of, adjugate, matrix_power, pinv, cholesky, expm, sqrtm,
         eigvalsh, vech, duplication, elimination, block_diag,
     )  # fmt: skip
-    return {**{f.__name__: f for f in own}, **{name: special(name) for name in ("erf", "lgamma", "digamma")}}
+    constant = {"positions": np.array}  # whatever traces the rest
+    return {
+        **constant,
+        **{f.__name__: f for f in own},
+        **{name: special(name) for name in ("erf", "lgamma", "digamma")},
+    }
 
 
 REDUCTIONS = (
@@ -930,7 +935,7 @@ class Generator:
         places = [least + self.below(size.number - least) for _ in range(count)]
         before = ":, " * axis
         shape = (*a.shape[:axis], Size(str(count), count), *a.shape[axis + 1 :])
-        return Node(f"{a.dsl}[{before}{places}]", f"{a.numpy}[{before}np.array({places})]", shape)
+        return Node(f"{a.dsl}[{before}{places}]", f"{a.numpy}[{before}positions({places})]", shape)
 
     def scalar_product(self, depth: int) -> Node:
         way = self.below(3)
