@@ -17,17 +17,18 @@ import typer
 from rich.text import Text
 
 from tensordsl import demo
-from tensordsl.calculus import derivative, differential, jacobian, jacobian_matrix
+from tensordsl.calculus import derivative, differential, hessian, jacobian, jacobian_matrix
 from tensordsl.dims import AnySize
-from tensordsl.errors import BindError, ParseError, TensorDSLError, show_shape
+from tensordsl.errors import BindError, ParseError, TensorDSLError, UnsupportedError, show_shape
 from tensordsl.execution.check import check_derivative, sample
 from tensordsl.execution.compiled import compile as compile_function
 from tensordsl.expr import Expr, Symbol
 from tensordsl.files import Output, UsageError, check_target, load, save_sparse, write
+from tensordsl.functions.convert import PROPERTIES, declare, identity
 from tensordsl.notation import tree as t
 from tensordsl.notation.build import Builder
 from tensordsl.parsing.parse import declared, parse, parse_tree
-from tensordsl.printing.forms import readings, sliced, walk
+from tensordsl.printing.forms import Reading, readings, sliced, walk
 from tensordsl.program.plan import plan as make_plan
 from tensordsl.terminal import Page, formula
 
@@ -48,6 +49,12 @@ class Form(StrEnum):
     MATRIX = "matrix"
     EINSUM = "einsum"
     ALL = "all"
+
+
+class Convention(StrEnum):
+    UNCONSTRAINED = "unconstrained"
+    SYMMETRIC = "symmetric"
+    VECH = "vech"
 
 
 class Dialect(StrEnum):
@@ -72,6 +79,23 @@ Shapes = Annotated[
         metavar="NAME=SIZES",
         show_default=False,
         help="The shape of a symbol, as in A=k,k or x=5; once for each. 'c=' is a scalar.",
+    ),
+]
+Assumptions = Annotated[
+    list[str],
+    typer.Option(
+        "--assume",
+        metavar="NAME=PROPERTY",
+        show_default=False,
+        help="What is known of a symbol, as in S=symmetric: "
+        "symmetric, positive, positive_definite, diagonal, orthogonal, lower or upper; as often as needed.",
+    ),
+]
+Conventions = Annotated[
+    Convention,
+    typer.Option(
+        "--convention",
+        help="How the entries of a symmetric matrix vary: each by itself, among symmetric matrices, or those of vech.",
     ),
 ]
 Data = Annotated[
@@ -107,11 +131,30 @@ class Problem(NamedTuple):
     assumed: tuple[Symbol, ...]  # symbols whose shapes nobody gave
     wrt: Symbol | None
     order: int
+    properties: Mapping[str, Sequence[str]]  # what --assume says
+    convention: str
 
     @property
     def result(self) -> Expr:
         """The expression, or its derivative."""
-        return self.node if self.wrt is None else derivative(self.node, self.wrt, order=self.order)
+        if self.wrt is None:
+            return self.node
+        if self.convention == "unconstrained":
+            return derivative(self.node, self.wrt, order=self.order)
+        if self.order == 1:
+            return jacobian(self.node, self.wrt, self.convention)  # type: ignore[no-any-return]
+        if self.order == 2 and not self.node.ndim:
+            return hessian(self.node, self.wrt, convention=self.convention)  # type: ignore[no-any-return]
+        raise UnsupportedError(
+            f"--convention {self.convention} is for the first derivative, and for the second of a scalar; given were "
+            f"--order {self.order} and an expression of shape {show_shape(self.node.shape)}. Leave it out."
+        )
+
+    @property
+    def constrained(self) -> bool:
+        """Whether what is known of the symbol enters its derivatives, so that one is not read off that before it."""
+        known = self.wrt is not None and bool(self.wrt.properties - {"positive"})
+        return (known and self.order > 1) or self.convention != "unconstrained"
 
     @property
     def name(self) -> str:
@@ -143,10 +186,37 @@ def split(option: str, items: Sequence[str], example: str) -> dict[str, str]:
     return found
 
 
+KNOWN_OF_SYMBOLS = (*PROPERTIES, "lower", "upper")
+
+
+def properties_of(items: Sequence[str]) -> dict[str, list[str]]:
+    """What `--assume` options say of each symbol."""
+    found: dict[str, list[str]] = {}
+    for item in items:
+        for name, value in split("--assume", [item], "S=symmetric").items():
+            for word in value.replace("-", "_").split(","):
+                if word.strip() not in KNOWN_OF_SYMBOLS:
+                    raise UsageError(f"--assume {item}: expected one of {', '.join(KNOWN_OF_SYMBOLS)}, not {word!r}.")
+                found.setdefault(name, []).append(word.strip())
+    return found
+
+
+def assured(symbol: Symbol, words: Sequence[str], given: bool) -> Symbol:
+    """A symbol with its properties; a matrix whose shape is not `given` is square where they need it."""
+    shape = symbol.shape if given or symbol.ndim != 2 or set(words) <= {"positive"} else symbol.shape[:1] * 2
+    triangular = next((word for word in words if word in ("lower", "upper")), None)
+    return declare(symbol.name, shape, triangular=triangular, **{word: True for word in words if word in PROPERTIES})
+
+
 def shapes_of(items: Sequence[str]) -> dict[str, tuple[AnySize, ...]]:
     """Shapes from `--shape` options."""
     found: dict[str, tuple[AnySize, ...]] = {}
     for name, value in split("--shape", items, "A=k,k").items():
+        word = next((word for word in map(str.strip, value.strip("()").split(",")) if word in KNOWN_OF_SYMBOLS), None)
+        if word is not None:
+            raise UsageError(
+                f"--shape {name}={value}: {word!r} is no size. Write --shape {name}=k,k --assume {name}={word}."
+            )
         try:
             sizes = tuple(
                 Builder({}, {}, infer=False).number(parse_tree(size))
@@ -176,19 +246,33 @@ def sizes_of(items: Sequence[str]) -> dict[str, int]:
 
 
 def understand(
-    text: str, wrt: str | None, order: int, shapes: Mapping[str, tuple[AnySize, ...]], dialect: str
+    text: str,
+    wrt: str | None,
+    order: int,
+    shapes: Mapping[str, tuple[AnySize, ...]],
+    dialect: str,
+    assume: Sequence[str] = (),
+    convention: str = "unconstrained",
 ) -> Problem:
     """The expression that a text means, with shapes as declared or as its use implies."""
+    properties = properties_of(assume)
     known = {name: declared(name, shape) for name, shape in shapes.items()}
     tree = parse_tree(text, dialect, known)
     named = {part.name for part in walk(tree) if isinstance(part, t.Name)}
-    for name in shapes:
+    for name in (*shapes, *properties):
         if name not in named:
             raise UsageError(
-                f"A shape or data is given for {name}, which is not in the expression {text!r}. Check the spelling."
+                f"A shape, a property or data is given for {name}, which is not in the expression {text!r}. "
+                "Check the spelling."
             )
     node = parse(text, dialect=dialect, infer=True, **known)
-    symbols = {s.name: s for s in node.symbols} | {s.name: s for s in known.values() if isinstance(s, Symbol)}
+    symbols = symbols_of(node, known)
+    if properties:
+        for name in properties.keys() - symbols.keys():
+            raise UsageError(f"The shape of {name} cannot be told from {text!r}. Give it, as in --shape {name}=k,k.")
+        known |= {name: assured(symbols[name], words, name in shapes) for name, words in properties.items()}
+        node = parse(text, dialect=dialect, infer=True, **known)
+        symbols = symbols_of(node, known)
     assumed = tuple(s for name, s in sorted(symbols.items()) if name not in shapes)
     variable = None
     if wrt is not None:
@@ -201,7 +285,15 @@ def understand(
         if variable is None:
             have = ", ".join(sorted(symbols)) or "none at all"
             raise UsageError(f"The expression has no symbol {wrt!r} to differentiate by; its symbols are {have}.")
-    return Problem(text, node, tuple(sorted(symbols)), assumed, variable, order)
+    if convention != "unconstrained" and (variable is None or "symmetric" not in variable.properties):
+        way_out = f"Say that {wrt} is one, as in --assume {wrt}=symmetric" if wrt else "Take a derivative, with --wrt"
+        raise UsageError(f"--convention {convention} is for derivatives by a symmetric matrix. {way_out}.")
+    return Problem(text, node, tuple(sorted(symbols)), assumed, variable, order, properties, convention)
+
+
+def symbols_of(node: Expr, known: Mapping[str, Expr]) -> dict[str, Symbol]:
+    """The symbols of an expression, and those that were declared though it has lost them."""
+    return {s.name: s for s in (*node.symbols, *known.values()) if isinstance(s, Symbol)}
 
 
 def introduce(page: Page, problem: Problem, result: Expr | None = None) -> None:
@@ -216,17 +308,21 @@ def introduce(page: Page, problem: Problem, result: Expr | None = None) -> None:
     lines.append(
         Text("shapes   " + "   ".join([*(f"{s.name} {show_shape(s.shape)}" for s in given), *shapes]), style="aside")
     )
-    if problem.assumed:
-        lines.append(Text(assumption(problem), style="aside"))
+    if words := assumption(problem):
+        lines.append(Text(words, style="aside"))
     page.panel(lines)
     page.show()
 
 
 def assumption(problem: Problem) -> str:
-    """Which shapes were assumed, and how to give others."""
-    shapes = "   ".join(f"{s.name} {show_shape(s.shape)}" for s in problem.assumed)
+    """Which shapes were assumed, and how to give others; and what --assume says. Empty where that is nothing."""
+    shapes = {s.name: show_shape(s.shape) for s in problem.assumed}
+    words = [
+        " ".join([name, *([shapes[name]] if name in shapes else []), *problem.properties.get(name, ())])
+        for name in sorted(shapes.keys() | problem.properties.keys())
+    ]
     example = " ".join(f"--shape {s.name}={','.join(map(str, s.shape))}" for s in problem.assumed[:1])
-    return f"assumed  {shapes}   (give others as {example})"
+    return "assumed  " + "   ".join(words) + (f"   (give others as {example})" if example else "") if words else ""
 
 
 # --- results --------------------------------------------------------------------------------------------------------
@@ -306,6 +402,8 @@ def diff(
             help="The reading to show: index, cases, differential, slices, matrix, einsum, or all.",
         ),
     ] = Form.ALL,
+    assume: Assumptions = [],
+    convention: Conventions = Convention.UNCONSTRAINED,
     latex: Annotated[bool, typer.Option("--latex", help="Write LaTeX.")] = False,
     ascii: Ascii = False,
     dialect: Dialects = Dialect.NUMPY,
@@ -315,71 +413,134 @@ def diff(
     tensordsl diff 'A * outer(x, x)' --wrt x --form matrix
     """
     page = Page(ascii)
-    problem = understand(expression, wrt, order, shapes_of(shape), dialect.value)
+    problem = understand(expression, wrt, order, shapes_of(shape), dialect.value, assume, convention.value)
     x = problem.wrt
     assert x is not None
-    node = problem.node if order == 1 else derivative(problem.node, x, order=order - 1)
-    # The derivative of order n is read as the first derivative of that of order n - 1.
-    name = problem.name
-    if order > 1:
-        name = next(n for n in ("G", "H", "Y", "Z", "W") if n not in problem.names and n != problem.name)
-    if form is not Form.ALL and problem.assumed:
-        print(assumption(problem), file=sys.stderr)
+    assumed, alone = assumption(problem), form is not Form.ALL
+    step = last_step(problem, "latex" if latex else "ascii" if page.ascii else "unicode")
     if latex:
-        if order > 1 and form is Form.ALL:
-            page.raw(
-                f"% where {name} is the derivative of order {order - 1} of {problem.text.strip()}, in "
-                f"{node.to_latex('index')}\n"
-            )
-        for line in latex_lines(node, x, name, form):
+        lines = latex_lines(problem, step, form)
+        comments = [assumed, f"where {step.name} = {step.means}" * bool(step.means)]
+        for line in (*(f"% {comment}" for comment in comments if comment), *lines):
             page.raw(line)
         return
-    result = jacobian(node, x)
-    found = [r for r in readings(node, x, page.ascii, name) if form in (Form.ALL, r.form)]
-    if form is not Form.ALL:
+    constrained = problem.constrained
+    found = constrained_readings(problem, page.ascii) if constrained else readings(step.node, x, page.ascii, step.name)
+    found = [reading for reading in found if form in (Form.ALL, reading.form)]
+    if not found:
+        raise no_such_reading(problem, form)
+    if alone:
+        if assumed:
+            print(assumed, file=sys.stderr)
+        if step.means:
+            page.raw(f"{step.name} = {step.means}")
         for reading in found:
             page.raw(reading.text if reading.form == "einsum" else reading.line)
         return
+    result = problem.result if constrained else jacobian(step.node, x)
     introduce(page, problem, result)
-    if order > 1:
+    if step.means:
         page.heading("where")
-        page.equation(
-            name,
-            f"{derivative_name(problem.name, x.name, order - 1, page.ascii)} = "
-            f"{node.to_string('index', ascii=page.ascii)}",
-        )
+        page.equation(step.name, step.means)
         page.show()
     page.readings(found, make_plan(result))
 
 
-def latex_lines(node: Expr, x: Symbol, name: str, form: Form) -> list[str]:
+class Step(NamedTuple):
+    """What is differentiated once more: the expression, or its derivative of order n - 1 with what its name means."""
+
+    node: Expr
+    name: str
+    means: str
+
+
+def last_step(problem: Problem, style: str) -> Step:
+    if problem.order == 1 or problem.wrt is None or problem.constrained:
+        return Step(problem.node, problem.name, "")
+    node = derivative(problem.node, problem.wrt, order=problem.order - 1)
+    name = next(n for n in ("G", "H", "Y", "Z", "W") if n not in problem.names and n != problem.name)
+    if style == "latex":
+        left = latex_derivative(problem.name, problem.wrt.to_latex("matrix"), problem.order - 1)
+        return Step(node, name, f"{left} = {node.to_latex('index')}")
+    ascii = style == "ascii"
+    left = derivative_name(problem.name, problem.wrt.name, problem.order - 1, ascii)
+    return Step(node, name, f"{left} = {node.to_string('index', ascii=ascii)}")
+
+
+def constrained_readings(problem: Problem, ascii: bool) -> list[Reading]:
+    """The derivative itself, where it is no first derivative of anything that could be written down before it."""
+    result, x = problem.result, problem.wrt
+    assert x is not None
+    left = derivative_name(problem.name, x.name, problem.order, ascii)
+    kept = problem.node.ndim
+    entry = f"{left}[{','.join(sliced(result, kept)[1])}]"
+    found = [
+        Reading("index", left, result.to_string("index", ascii=ascii)),
+        Reading("cases", left, result.to_string("cases", ascii=ascii)),
+        Reading("slices", entry, result.to_string("slices", ascii=ascii, kept=kept)),
+    ]
+    if result.ndim <= 2:
+        found.append(Reading("matrix", left, result.to_string("matrix", ascii=ascii)))
+    return [*found, Reading("einsum", "program", result.to_string("einsum", ascii=ascii))]
+
+
+def no_such_reading(problem: Problem, form: Form) -> TensorDSLError:
+    given = f"--convention {problem.convention}" if problem.convention != "unconstrained" else "--assume and --order"
+    return UnsupportedError(
+        f"--form {form.value}: with {given} there is none of a derivative of shape {show_shape(problem.result.shape)}. "
+        "Take index, cases or einsum."
+    )
+
+
+def latex_derivative(top: str, bottom: str, order: int = 1) -> str:
+    power = "" if order == 1 else f"^{order}"
+    return rf"\frac{{\partial{power} {top}}}{{\partial {bottom}{power}}}"
+
+
+def latex_lines(problem: Problem, step: Step, form: Form) -> list[str]:
     """The readings in LaTeX, each after a comment that says which it is."""
-    variable = x.to_latex("matrix")
-    rows = rf"\operatorname{{vec}}({name})" if node.ndim > 1 else name
-    columns = rf"\operatorname{{vec}}({variable})" if x.ndim > 1 else variable
-    whole = jacobian(node, x)
-    left = rf"\frac{{\partial {name}}}{{\partial {variable}}}"
-    indices = "".join(sliced(whole, node.ndim)[1])
-    entry = rf"\frac{{\partial {name}}}{{\partial {variable}_{{{indices}}}}}" if indices else left
-    found = {
-        Form.INDEX: [f"{left} = {whole.to_latex('index')}"],
-        Form.CASES: [f"{left} = {whole.to_latex('cases')}"],
-        Form.DIFFERENTIAL: [rf"\mathrm{{d}}{name} = {differential(node, x).to_latex('matrix')}"],
-        Form.SLICES: [f"{entry} = {whole.to_latex('slices', kept=node.ndim)}"],
-        Form.MATRIX: [
-            rf"\frac{{\partial {rows}}}{{\partial {columns}^{{\top}}}} = "
-            f"{jacobian_matrix(node, x).to_latex('matrix')}",
-            rf"\frac{{\partial {rows}^{{\top}}}}{{\partial {columns}}} = "
-            f"{jacobian_matrix(node, x, layout='denominator').to_latex('matrix')}",
-        ],
-        Form.EINSUM: [whole.to_latex("einsum")],
-    }
+    assert problem.wrt is not None
+    found = latex_of_constrained(problem) if problem.constrained else latex_readings(step.node, problem.wrt, step.name)
     if form is not Form.ALL:
+        if form not in found:
+            raise no_such_reading(problem, form)
         return found[form]
     lines: list[str] = []
     for key, texts in found.items():
         lines += [*([""] if lines else []), f"% {key.value}", *texts]
     return lines
+
+
+def latex_of_constrained(problem: Problem) -> dict[Form, list[str]]:
+    result, x = problem.result, problem.wrt
+    assert x is not None
+    left = latex_derivative(problem.name, x.to_latex("matrix"), problem.order)
+    forms = [Form.INDEX, Form.CASES, *([Form.MATRIX] if result.ndim <= 2 else [])]
+    found = {form: [f"{left} = {result.to_latex(form.value)}"] for form in forms}
+    return found | {Form.EINSUM: [result.to_latex("einsum")]}
+
+
+def latex_readings(node: Expr, x: Symbol, name: str) -> dict[Form, list[str]]:
+    variable = x.to_latex("matrix")
+    rows = rf"\operatorname{{vec}}({name})" if node.ndim > 1 else name
+    columns = rf"\operatorname{{vec}}({variable})" if x.ndim > 1 else variable
+    lying_rows, lying_columns = rows + r"^{\top}" * bool(node.ndim), columns + r"^{\top}" * bool(x.ndim)
+    whole = jacobian(node, x)
+    left = latex_derivative(name, variable)
+    indices = "".join(sliced(whole, node.ndim)[1])
+    entry = latex_derivative(name, f"{variable}_{{{indices}}}") if indices else left
+    numerator, denominator = jacobian_matrix(node, x), jacobian_matrix(node, x, layout="denominator")
+    return {
+        Form.INDEX: [f"{left} = {whole.to_latex('index')}"],
+        Form.CASES: [f"{left} = {whole.to_latex('cases')}"],
+        Form.DIFFERENTIAL: [rf"\mathrm{{d}}{name} = {differential(node, x).to_latex('matrix')}"],
+        Form.SLICES: [f"{entry} = {whole.to_latex('slices', kept=node.ndim)}"],
+        Form.MATRIX: [
+            f"{latex_derivative(rows, lying_columns)} = {numerator.to_latex('matrix')}",
+            f"{latex_derivative(lying_rows, columns)} = {denominator.to_latex('matrix')}",
+        ],
+        Form.EINSUM: [whole.to_latex("einsum")],
+    }
 
 
 @app.command("eval")
@@ -408,6 +569,8 @@ def evaluate(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+    assume: Assumptions = [],
+    convention: Conventions = Convention.UNCONSTRAINED,
     ascii: Ascii = False,
     dialect: Dialects = Dialect.NUMPY,
 ) -> None:
@@ -421,7 +584,7 @@ def evaluate(
     declared_shapes = shapes_of(shape)
     arrays = {name: load(name, source) for name, source in split("--data", data, "x=x.npy").items()}
     shapes = {**{name: array.shape for name, array in arrays.items()}, **declared_shapes}
-    problem = understand(expression, wrt, order, shapes, dialect.value)
+    problem = understand(expression, wrt, order, shapes, dialect.value, assume, convention.value)
     result = problem.result
     missing = sorted((s for s in result.symbols if s.name not in arrays), key=lambda s: s.name)
     if missing:
@@ -458,6 +621,7 @@ def plan(
     order: Order = 1,
     size: Sizes = [],
     shape: Shapes = [],
+    assume: Assumptions = [],
     ascii: Ascii = False,
     dialect: Dialects = Dialect.NUMPY,
 ) -> None:
@@ -467,7 +631,7 @@ def plan(
     """
     page = Page(ascii)
     sizes = sizes_of(size)
-    problem = understand(expression, wrt, order, shapes_of(shape), dialect.value)
+    problem = understand(expression, wrt, order, shapes_of(shape), dialect.value, assume)
     result = problem.result
     made = make_plan(result, **sizes)
     introduce(page, problem, result)
@@ -482,6 +646,8 @@ def check(
     data: Data = [],
     shape: Shapes = [],
     order: Order = 1,
+    assume: Assumptions = [],
+    convention: Conventions = Convention.UNCONSTRAINED,
     ascii: Ascii = False,
     dialect: Dialects = Dialect.NUMPY,
 ) -> None:
@@ -492,9 +658,11 @@ def check(
     page = Page(ascii)
     arrays = {name: load(name, source) for name, source in split("--data", data, "x=x.npy").items()}
     shapes = {**{name: array.shape for name, array in arrays.items()}, **shapes_of(shape)}
-    problem = understand(expression, wrt, order, shapes, dialect.value)
+    problem = understand(expression, wrt, order, shapes, dialect.value, assume, convention.value)
     x = problem.wrt
     assert x is not None
+    if order > 1 and convention is not Convention.UNCONSTRAINED:
+        raise UsageError(f"--convention {convention.value} is checked for first derivatives only: leave out --order.")
     node = problem.node if order == 1 else derivative(problem.node, x, order=order - 1)
     if arrays:
         missing = sorted(s.name for s in node.symbols | {x} if s.name not in arrays)
@@ -507,8 +675,8 @@ def check(
     else:
         values = {s.name: np.shape(v) for s, v in sample([node, jacobian(node, x)], x, 0)[0].items()}
     with np.errstate(all="ignore"):
-        gap = check_derivative(node, x, arrays or None)
-    introduce(page, problem, jacobian(node, x))
+        gap = check_derivative(node, x, arrays or None, derivative=moving(problem, node))
+    introduce(page, problem, jacobian(node, x, problem.convention))
     title = derivative_name(problem.name, x.name, order, page.ascii)
     page.show(
         Text.assemble(
@@ -523,6 +691,14 @@ def check(
             style="aside",
         )
     )
+
+
+def moving(problem: Problem, node: Expr) -> Expr:
+    """The derivative as it meets symmetric directions: one by distinct entries counts those off the diagonal twice."""
+    x = problem.wrt
+    assert x is not None
+    found: Expr = jacobian(node, x, problem.convention)
+    return found if problem.convention != "vech" else (found + identity(x.shape[0]) * found) / 2
 
 
 @app.command("demo")

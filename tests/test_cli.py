@@ -125,13 +125,14 @@ def test_diff_in_latex(run):
     assert td.jacobian_matrix(F, w).to_latex("matrix") in out
     assert r"\frac{\partial F}{\partial w_{k}} = " in out
     _, alone, _ = run("diff", FLAGSHIP, "--wrt", "x", "--latex", "--form", "slices")
-    assert alone.startswith(r"\frac{\partial F}{\partial x_{k}} = A \circ")
+    assert alone.splitlines()[1].startswith(r"\frac{\partial F}{\partial x_{k}} = A \circ")
     _, alone, _ = run("diff", "B @ X", "--wrt", "X", "--latex", "--form", "slices")
-    assert alone.startswith(r"\frac{\partial F}{\partial X_{kl}} = B")
+    assert alone.splitlines()[1].startswith(r"\frac{\partial F}{\partial X_{kl}} = B")
     _, alone, _ = run("diff", "x**2", "--wrt", "x", "--latex", "--form", "slices")
-    assert alone.startswith(r"\frac{\partial F}{\partial x_{j}} = ")
+    assert alone.splitlines()[1].startswith(r"\frac{\partial F}{\partial x_{j}} = ")
     _, out, _ = run("diff", "sum(x**3)", "--wrt", "x", "--latex", "--order", 2)
-    assert out.startswith("% where G is the derivative of order 1 of sum(x**3), in ")
+    assert out.startswith("% assumed  x (k,)")
+    assert r"% where G = \frac{\partial F}{\partial x} = \left[3 \, x_{i}^{2}\right]_{i}" in out
 
 
 def test_diff_of_higher_order_says_what_is_differentiated(run):
@@ -140,9 +141,74 @@ def test_diff_of_higher_order_says_what_is_differentiated(run):
     assert "∂G/∂x = 6*x[i]*δ[i,j] -> [i,j]" in out
 
 
+def test_one_form_of_higher_order_says_what_is_differentiated(run):
+    _, out, _ = run("diff", "logdet(X)", "--wrt", "X", "--order", 2, "--form", "matrix")
+    assert out.splitlines()[0] == "G = ∂F/∂X = inv(X)[j,i] -> [i,j]"
+    assert out.splitlines()[1].startswith("∂vec(G)/∂vec(X)ᵀ = ")
+    _, out, _ = run("diff", "logdet(X)", "--wrt", "X", "--order", 2, "--form", "index", "--latex")
+    assert r"% where G = \frac{\partial F}{\partial X} = " in out
+
+
+def test_latex_transposes_no_number(run):
+    _, out, _ = run("diff", "x @ A @ x", "--wrt", "x", "--latex", "--form", "matrix")
+    assert r"\frac{\partial F}{\partial x^{\top}} = " in out
+    assert r"\frac{\partial F}{\partial x} = " in out
+    _, out, _ = run("diff", "a * x", "--wrt", "a", "--shape", "a=", "--latex", "--form", "matrix")
+    assert r"\frac{\partial F}{\partial a} = x" in out
+
+
+def test_what_is_known_of_a_symbol(run):
+    _, out, _ = run("diff", "x @ S @ x", "--wrt", "x", "--assume", "S=symmetric")
+    assert "∂F/∂xᵀ = 2 * xᵀ @ S" in out
+    assert "assumed  S (k, k) symmetric   x (k,)   (give others as --shape S=k,k)" in out
+    _, out, _ = run("diff", "S @ x", "--wrt", "x", "--assume", "S=positive-definite,positive", "--latex")
+    assert "% assumed  S (k, k) positive_definite positive   x (k,)" in out
+    _, out, _ = run("plan", "inv(L) @ x", "--assume", "L=lower", "--assume", "L=positive", "--shape", "L=n,n")
+    assert "assumed  L lower positive   x (n,)" in out
+    _, out, _ = run("eval", "S @ ones(2)", "--data", "S=[[2.0,1.0],[1.0,3.0]]", "--assume", "S=symmetric")
+    assert "assumed  S symmetric" in out
+    assert "[3. 4.]" in out
+
+
+@pytest.mark.parametrize(
+    ("convention", "wanted"),
+    [
+        ("unconstrained", td.jacobian),
+        ("symmetric", lambda F, S: td.jacobian(F, S, "symmetric")),
+        ("vech", lambda F, S: td.jacobian(F, S, "vech")),
+    ],
+)
+def test_conventions(run, convention, wanted):
+    words = ["x @ S @ y", "--wrt", "S", "--assume", "S=symmetric", "--convention", convention]
+    S, x, y = td.matrix("S", 2, 2, symmetric=True), td.vector("x", 2), td.vector("y", 2)
+    F = x @ S @ y
+    sizes = [part for name, shape in (("S", "2,2"), ("x", "2"), ("y", "2")) for part in ("--shape", f"{name}={shape}")]
+    _, out, _ = run("diff", *words, *sizes)
+    assert f"∂F/∂S = {wanted(F, S)}\n" in out
+    _, out, _ = run("diff", *words, *sizes, "--latex", "--form", "index")
+    assert wanted(F, S).to_latex("index") in out
+    code, out, _ = run("check", *words)
+    assert code == 0
+    assert "agrees with central differences" in out
+    data = {"S": [[2.0, 1.0], [1.0, 3.0]], "x": [1.0, 2.0], "y": [0.5, -1.0]}
+    _, out, _ = run("eval", *words, *(part for name, value in data.items() for part in ("--data", f"{name}={value}")))
+    for row in str(wanted(F, S).evaluate(data)).splitlines():
+        assert row in out
+
+
+def test_a_second_derivative_by_a_symmetric_matrix_is_not_read_off_the_first(run):
+    """inv(S) and inv(S)ᵀ are equal, but their derivatives entry by entry are not."""
+    S = td.matrix("S", 2, 2, symmetric=True)
+    words = ["logdet(S)", "--wrt", "S", "--shape", "S=2,2", "--assume", "S=symmetric", "--order", 2, "--form", "index"]
+    _, out, _ = run("diff", *words)
+    assert out == f"∂²F/∂S² = {td.hessian(td.logdet(S), S)}\n"
+    _, out, _ = run("diff", *words, "--convention", "symmetric")
+    assert out == f"∂²F/∂S² = {td.hessian(td.logdet(S), S, convention='symmetric')}\n"
+
+
 def test_a_symbol_called_f_keeps_its_name(run):
     _, out, _ = run("diff", "F @ G", "--wrt", "F", "--form", "index")
-    assert out.startswith("∂H/∂F = G[l,j]*δ[i,k]")
+    assert out.startswith("∂H/∂F = G[m,j]*δ[i,l]")
 
 
 def test_diff_reads_matrix_notation(run):
@@ -406,6 +472,24 @@ BAD = [
     (["diff", FLAGSHIP, "--wrt", "x", "--shape", "A=k,-k"], ["--shape A=k,-k is no shape"]),
     (["diff", FLAGSHIP, "--wrt", "x", "--shape", "A=k,k", "--shape", "A=n,n"], ["gives A twice"]),
     (["diff", FLAGSHIP, "--wrt", "x", "--shape", "B=k,k"], ["given for B", "not in the expression"]),
+    (["diff", FLAGSHIP, "--wrt", "x", "--assume", "B=symmetric"], ["given for B", "not in the expression"]),
+    (["diff", FLAGSHIP, "--wrt", "x", "--shape", "A=symmetric"], ["no size", "--shape A=k,k --assume A=symmetric"]),
+    (["diff", FLAGSHIP, "--wrt", "x", "--assume", "A=triangular"], ["expected one of", "lower", "'triangular'"]),
+    (["diff", FLAGSHIP, "--wrt", "x", "--assume", "x=symmetric"], ["x of shape (k,)", "square"]),
+    (["diff", FLAGSHIP, "--wrt", "A", "--convention", "vech"], ["symmetric matrix", "--assume A=symmetric"]),
+    (["diff", "x^T A x", "--wrt", "x"], ["x**2", "--dialect"]),
+    (
+        ["diff", "logdet(S)", "--wrt", "S", "--assume", "S=symmetric", "--order", "2", "--form", "matrix"],
+        ["there is none", "(k, k, k, k)", "index"],
+    ),
+    (
+        ["diff", "logdet(S)", "--wrt", "S", "--assume", "S=symmetric", "--order", "3", "--convention", "vech"],
+        ["the second of a scalar", "--order 3"],
+    ),
+    (
+        ["check", "logdet(S)", "--wrt", "S", "--assume", "S=symmetric", "--order", "2", "--convention", "vech"],
+        ["first derivatives only"],
+    ),
     (["diff", "x - x", "--wrt", "x"], ["The shape of x cannot be told", "--shape x=k"]),
     (["diff", "-x", "-y", "--wrt", "x"], ["No such option"]),
     (["diff"], ["Missing argument"]),

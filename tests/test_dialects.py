@@ -430,8 +430,21 @@ def test_what_is_declared_comes_first() -> None:
         (r"2^\top x", None, "A number has no transpose"),
         (r"x^t A x", "^t", r"write ^\top"),
         (r"\rm tr(A)", None, r"{\rm tr}"),
-        (r"\mathbb{E}[x]", None, "'E' is not known"),
+        (r"\mathbb{E}[x]", None, "The E of random variables is not read"),
+        (r"\operatorname{frobenus}(A)", "frobenus", "Did you mean 'frobenius'? Known are those that dir(td) lists"),
+        (r"x^{\mathsf H} A x", r"^{\mathsf H}", "The conjugate transpose is no part of this language"),
+        (r"x^\dagger A x", r"^\dagger", "The conjugate transpose is no part of this language"),
+        (r"x_i (A x)_i", None, r"no sum names it: write \sum_i"),
         (r"f(x)", None, "may be a function"),
+        (r"\lambda_{\max}(z)", None, "lambda_max(...) may be a function"),
+        (r"f_1(x) + f_2(x)", None, "f_2(...) may be a function"),
+        (r"\sum_{i<j} A_{ij}", None, "not over pairs"),
+        (r"\sum_{i \neq j} A_{ij}", None, "not over pairs"),
+        (r"\theta^{(t+1)}", "^{(t+1)}", "a label, no power"),
+        (r"h_{t-1}", None, "h_{old} in place of h_{t-1}"),
+        (r"P_{k|k-1}", "|", "P_{prior} for P_{k|k-1}"),
+        (r"A * B", None, r"A \circ B for that of entries"),
+        (r"A \bullet B", None, r"\langle A, B \rangle for the inner product"),
         (r"\mathrm{d}x", r"\mathrm{d}", "is to be declared"),
         (r"A^+ x", "^+", r"\operatorname{pinv}"),
         (r"\|x", None, "ends too early"),
@@ -443,6 +456,15 @@ def test_what_latex_refuses(text: str, fault: str | None, words: str) -> None:
     assert words in message
     if fault and message.count("\n") and "^^" in message.replace(text, ""):
         assert under(message) == fault
+
+
+@pytest.mark.parametrize(
+    "text",
+    [r"\sum_{i=1}^n (x_i-\mu)^T\Sigma^{-1}(x_i-\mu)", r"\sum_i \log(1+e^{-y_i w^\top x_i})", r"\sum_i a_i^\top x"],
+)
+def test_rows_of_data_are_pointed_to_their_matrix(text: str) -> None:
+    with pytest.raises(td.TensorDSLError, match="Data that are the rows of a matrix X make X w"):
+        td.parse(text, dialect="latex", infer=True)
 
 
 @pytest.mark.parametrize(
@@ -637,6 +659,43 @@ def test_latex_of_random_expressions_is_never_read_wrong(form: str) -> None:
         ),
         (r"x_i^\top y_i", "latex", {"x_i": 1, "y_i": 1}),
         (r"W_2 \sigma(W_1 x)", "latex", {"W_2": 2, "W_1": 2, "x": 1}),
+        (r"x^\top e^{At} x", "latex", {"x": 1, "A": 2, "t": 0}),
+        (r"-\frac12 y^\top K_y^{-1} y - \frac12\log|K_y| - \frac{N}{2}\log(2\pi)", "latex", {"y": 1, "K_y": 2, "N": 0}),
+        (
+            r"\frac{M}{2}\ln\alpha + \frac{N}{2}\ln\beta - \frac12\ln|A|",
+            "latex",
+            {"M": 0, "alpha": 0, "N": 0, "beta": 0, "A": 2},
+        ),
+        (
+            r"\frac{1}{(2\pi)^{D/2} |\Sigma|^{1/2}} e^{-\frac12 (x-\mu)^\top \Sigma^{-1} (x-\mu)}",
+            "latex",
+            {"D": 0, "Sigma": 2, "x": 1, "mu": 1},
+        ),
+        (
+            r"-\frac{n}{2}\log(2\pi\sigma^2) - \frac{1}{2\sigma^2}\sum_{i=1}^n (y_i-\mu)^2",
+            "latex",
+            {"sigma": 0, "y": 1, "mu": 0},
+        ),
+        (r"\sum_i w_i (y_i - a - b x_i)^2", "latex", {"w": 1, "y": 1, "a": 0, "b": 0, "x": 1}),
+        (r"x - \frac1n \sum_j x_j", "latex", {"x": 1, "n": 0}),
+        (
+            r"\frac{x - \operatorname{mean}(x)}{\sqrt{\operatorname{var}(x) + \epsilon}}",
+            "latex",
+            {"x": 1, "epsilon": 0},
+        ),
+        (
+            r"\gamma\circ\frac{x-\mu}{\sqrt{\sigma^2+\epsilon}}+\beta",
+            "latex",
+            {"gamma": 1, "x": 1, "mu": 1, "sigma": 0, "epsilon": 0, "beta": 1},
+        ),
+        (r"\frac{q k^\top}{\sqrt d}", "latex", {"q": 1, "k": 1, "d": 0}),
+        (r"K_{XX} - K_{Xu} K_{uu}^{-1} K_{uX}", "latex", {"K_XX": 2, "K_Xu": 2, "K_uu": 2, "K_uX": 2}),
+        (r"k_{**} - k_*^\top K^{-1} k_\star", "latex", {"k_starstar": 0, "k_star": 1, "K": 2}),
+        (r"\lambda_{\max} \hat{\mathbf{x}}^\top \mathbf{\bar{y}}", "latex", {"lambda_max": 0, "x_hat": 1, "y_bar": 1}),
+        (r"\begin{bmatrix} \cos t & -\sin t \\ \sin t & \cos t \end{bmatrix} x", "latex", {"t": 0, "x": 1}),
+        (r"\begin{vmatrix} a & b \\ c & d \end{vmatrix}", "latex", {"a": 0, "b": 0, "c": 0, "d": 0}),
+        (r"(I_n\otimes A + B^\top\otimes I_m)\operatorname{vec}(X)", "latex", {"A": 2, "B": 2, "X": 2}),
+        (r"\mathbf{1}^\top e^{X\beta}", "latex", {"X": 2, "beta": 1}),
         ("A @ x + b", "numpy", {"A": 2, "x": 1, "b": 1}),
         ("T[i,j,k]*x[k] -> [i,j]", "numpy", {"T": 3, "x": 1}),
         ("outer(x, y) @ z**c", "numpy", {"x": 1, "y": 1, "z": 1, "c": 1}),
@@ -725,6 +784,43 @@ def test_a_vector_that_cannot_be_one_is_a_scalar() -> None:
     assert {symbol.name: symbol.shape for symbol in found.symbols} == {"s": (3,)}
     found = td.parse("sum(s * ones(2, 3)) + sum(s * ones(2, 4))", infer=True)
     assert {symbol.name: symbol.shape for symbol in found.symbols} == {"s": ()}
+
+
+@pytest.mark.parametrize(
+    ("text", "dialect"),
+    [
+        (r"\begin{bmatrix} A & B \\ C & D \end{bmatrix}", "latex"),
+        ("block([[A, B], [C, D]])", "numpy"),
+        ("block([[A, B], [C, D]])", "matrix"),
+        ("[A, B; C, D]", "matlab"),
+    ],
+)
+def test_blocks_lie_in_rows_and_columns(text: str, dialect: str) -> None:
+    found = {s.name: s.shape for s in td.parse(text, dialect=dialect, infer=True).symbols}
+    assert len({size for shape in found.values() for size in shape}) == 4
+    assert found["A"][0] == found["B"][0]
+    assert found["A"][1] == found["C"][1]
+    assert found["D"] == (found["C"][0], found["B"][1])
+    ragged = td.parse(text, dialect=dialect, A=(2, 2), B=(2, 3), C=(3, 3), D=(3, 2))
+    assert ragged.shape == (5, 5)
+    bordered = td.parse(r"\begin{bmatrix} A & b \\ c^\top & d \end{bmatrix}", dialect="latex", infer=True)
+    assert {s.name: s.ndim for s in bordered.symbols} == {"A": 2, "b": 1, "c": 1, "d": 0}
+
+
+def test_k_with_two_sizes_is_a_commutation_matrix() -> None:
+    X = td.matrix("X", k, k)
+    text = r"(I_{k} \otimes X) K_{k, k} + I_{k} \otimes X"
+    wanted = td.kron(td.identity(k), X) @ td.commutation(k, k) + td.kron(td.identity(k), X)
+    assert td.parse(text, dialect="latex", X=X) == wanted
+    assert td.parse("K_{p,q} K_{q,p}", dialect="latex", infer=True).symbols == frozenset()
+    for kernel in (r"\sum_{p,q} K_{p,q} a_p a_q", "K_{ij} a_i a_j", "K_{ii}", r"\sum_k K_{k,k}"):
+        assert "K" in {s.name for s in td.parse(kernel, dialect="latex", infer=True).symbols}
+
+
+@pytest.mark.parametrize("text", [r"\operatorname{Tr}[\rho\ln\rho]", r"\operatorname{tr}(x)", r"\det(a)"])
+def test_a_trace_of_bare_names_asks_for_their_shapes(text: str) -> None:
+    with pytest.raises(td.ParseError, match=r"is of a matrix, and .* give its shape"):
+        td.parse(text, dialect="latex", infer=True)
 
 
 def test_a_name_that_is_not_inferred_is_asked_for() -> None:

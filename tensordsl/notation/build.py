@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Set
 from functools import partial
-from itertools import chain, combinations, pairwise
+from itertools import chain, combinations, pairwise, product
 from re import sub
 
-from tensordsl.dims import AnySize, Dim, Size, solve, substitute
+from tensordsl.dims import AnySize, Dim, solve, substitute
 from tensordsl.errors import ParseError, ShapeError, TensorDSLError
-from tensordsl.expr import Contraction, Expr
+from tensordsl.expr import Contraction, Expr, Sum
 from tensordsl.functions.record import elementwise_records
 from tensordsl.graph import topological
 from tensordsl.notation import tree as t
-from tensordsl.notation.builder import UNKNOWN, Builder
-from tensordsl.notation.linear import LatexBuilder, LinearBuilder, NeedsScalar, likely_scalar
+from tensordsl.notation.builder import UNKNOWN, Builder, unknowns
+from tensordsl.notation.linear import LatexBuilder, LinearBuilder, NeedsScalar, likely_scalar, transposed_in
 from tensordsl.notation.matlab import MatlabBuilder
 from tensordsl.notation.matrix import MatrixBuilder
 
@@ -22,6 +22,7 @@ __all__ = ["BUILDERS", "Builder", "build"]
 
 ROUNDS = 400
 COUNTS = frozenset("dkmnp")  # what is often counted
+NUMBERED = frozenset("DMN")  # what is often counted, too, where it is divided by a number
 READINGS = 64  # how many choices of scalars are tried for a text whose symbols are not declared
 BUILDERS: Mapping[str, type[Builder]] = {
     "numpy": Builder,
@@ -62,21 +63,30 @@ def build(
         else:
             linear = infer and issubclass(BUILDERS[dialect], LinearBuilder)
             return with_multipliers(result, attempt, scalars, multipliers(tree) if linear else [])
-    turned = {part.operand for part in t.walk(tree) if isinstance(part, t.Transpose)}  # numbers are not transposed
-    vectors = [name for name, order in inferred.items() if order == 1 and t.Name(name) not in turned]
-    for choice in others([name for name in vectors if name not in scalars]):
+    turned = transposed_in(tree)
+    vectors = [name for name, order in inferred.items() if order == 1 and name not in turned]
+    choices = list(others([name for name in vectors if name not in scalars]))
+    for reading, choice in product((attempt, partial(with_numbers, attempt)), choices):
         try:
-            return attempt(scalars | choice, {})
+            return reading(scalars | choice, {})
         except (TensorDSLError, NeedsScalar):
             continue
     first.args = (sub(rf"\b{UNKNOWN}\d+\b", "?", str(first)), *first.args[1:])  # sizes that the text leaves open
     raise first
 
 
+def with_numbers(attempt: Callable[..., Expr], scalars: Set[str], inferred: dict[str, int]) -> Expr:
+    """The expression in which these names are numbers, and those that then have to be."""
+    while True:
+        try:
+            return attempt(scalars, inferred)
+        except NeedsScalar as found:
+            scalars |= {found.name}
+
+
 def with_multipliers(result: Expr, attempt: Callable[..., Expr], scalars: Set[str], names: list[str]) -> Expr:
     """The expression in which the names that may well be numbers are numbers: all of them, or else each that can be."""
-    vectors = {symbol.name for symbol in result.symbols if symbol.ndim == 1}
-    likely = [name for name in names if name in vectors]
+    likely = [name for name in names if any(name == symbol.name and symbol.ndim for symbol in result.symbols)]
     for choice in (likely, *([name] for name in likely)) if likely else ():
         try:
             result = attempt(scalars | set(choice), {}, True)
@@ -103,7 +113,7 @@ def names_of_numbers(tree: t.Tree, symbols: Mapping[str, Expr]) -> Set[str]:
                 if name[0].isupper():
                     return frozenset()
                 names.add(name)
-            case t.Transpose() | t.Subscript() | t.SumOver() | t.Arrow() | t.Items():
+            case t.Transpose() | t.Subscript() | t.SumOver() | t.Arrow() | t.Items() | t.Product("∘" | "⊗"):
                 return frozenset()
             case t.Call(function) if function not in elementwise_records:
                 return frozenset()
@@ -121,19 +131,18 @@ def multipliers(tree: t.Tree) -> list[str]:
         match part:
             case t.Name(name) if name in COUNTS or not (name[0].isupper() or likely_scalar(name)[0]):
                 names[name] = None
+            case t.Product("/", (above, t.Number())) if NUMBERED.issuperset(t.names(above)):
+                names |= dict.fromkeys(sorted(t.names(above)))  # N/2
             case t.Transpose() | t.Subscript() | t.Items() | t.Product("∘" | "⊗" | "·" | "×"):
-                vectors |= names_in(part)
+                vectors |= t.names(part)
             case t.Call(function) if function not in elementwise_records:
-                vectors |= names_in(part)
+                vectors |= t.names(part)
             case t.Product("@", factors):
-                vectors |= {b.name for a, b in pairwise(factors) if isinstance(b, t.Name) and not is_number(a)}
+                names_after = ((a, b.name) for a, b in pairwise(factors) if isinstance(b, t.Name))
+                vectors |= {name for a, name in names_after if not (is_number(a) or name[0].isupper())}
                 if len(factors) == 2 and isinstance(factors[1], t.Transpose):  # an outer product
-                    vectors |= names_in(factors[0])
+                    vectors |= t.names(factors[0])
     return [name for name in names if name not in vectors]
-
-
-def names_in(tree: t.Tree) -> set[str]:
-    return {part.name for part in t.walk(tree) if isinstance(part, t.Name)}
 
 
 def is_number(factor: t.Tree) -> bool:
@@ -194,6 +203,8 @@ def solved(
             known = {n: substitute(v, {}) for n, v in known.items()} | {n: Dim(next(fresh)) for n in left}
             known = {n: substitute(v, known) for n, v in known.items()}
             result = BUILDERS[dialect](symbols, known, infer, positions, scalars).finish(tree)
+        if isinstance(builder, LinearBuilder):
+            builder.doubt_short_vectors(tree)
         return result
     raise ParseError("The sizes of the text could not be solved for.")
 
@@ -212,14 +223,13 @@ def equations(error: ShapeError) -> Iterator[tuple[AnySize, AnySize]]:
 
 
 def parts_of(node: Expr, axis: int) -> tuple[AnySize, ...]:
-    """The sizes of the labels that an axis is a group of; its size where it is none."""
+    """The sizes of the labels that an axis is a group of, in a sum that of a term; its size where it is none."""
+    if isinstance(node, Sum):
+        terms = [term for term in node.children if isinstance(term, Contraction)]
+        return max((parts_of(term, axis) for term in terms), key=len, default=(node.shape[axis],))
     if not isinstance(node, Contraction):
         return (node.shape[axis],)
     return tuple(node.sizes[label] for label in node.output[axis])
-
-
-def unknowns(*sizes: AnySize) -> set[str]:
-    return {name for size in sizes if isinstance(size, Size) for name in size.names if name.startswith(UNKNOWN)}
 
 
 def unsolved(root: Expr) -> set[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 from difflib import get_close_matches
 from inspect import Parameter, signature
+from itertools import pairwise, zip_longest
 from typing import Any
 
 from tensordsl.contraction import contract
-from tensordsl.dims import AnySize, Dim, product
+from tensordsl.dims import AnySize, Dim, Size, product, solve
 from tensordsl.errors import ParseError, ShapeError, TensorDSLError, show_shape
 from tensordsl.expr import Expr, Liftable, Select, symbol
 from tensordsl.functions import multilinear as m
@@ -34,6 +35,7 @@ COMPARISONS = {
     "!=": "not_equal",
 }
 OF_TWO: Mapping[str, Callable[..., tuple[Expr, Expr]]] = {"slogdet": slogdet, "eigh": eigh}
+ROWS = "Data that are the rows of a matrix X make X w, one number for each row."
 DERIVATIVES = ("grad", "jacobian", "hessian", "derivative", "differential", "jacobian_matrix", "jvp", "vjp", "hvp")
 # Parameters of functions that are no expressions but numbers, sizes, texts or truth values. One list for all
 # functions: a new function that keeps to NumPy's names is read without a word here.
@@ -118,6 +120,7 @@ class Builder(Literals):
                         value = self.operand(factor)
                         span = t.spanned(factors[0], factor)
                         result = self.product(operator, result, value)
+                    self.multiplied(factors, result)
                     return result
                 case t.Power(base, exponent, entrywise):
                     return self.power(self.operand(base), self.operand(exponent), entrywise)
@@ -204,7 +207,7 @@ class Builder(Literals):
         if isinstance(node, Indexed):
             raise ParseError(
                 "An indexed term such as x_i is a number, and has no transpose: write its indices in another order. "
-                "Data that are the rows of a matrix X make X w, one number for each row."
+                f"{ROWS}"
             )
         if node.ndim == 1 and not dotted:
             raise ParseError(
@@ -239,6 +242,9 @@ class Builder(Literals):
         }
         return products[operator](a, b)
 
+    def multiplied(self, factors: Sequence[t.Tree], product: Any) -> None:
+        """Doubt a product, once it is made."""
+
     # --- calls ----------------------------------------------------------------------------------------------------
 
     def call(self, function: str, arguments: tuple[t.Tree, ...], options: Mapping[str, t.Tree]) -> Any:
@@ -252,7 +258,10 @@ class Builder(Literals):
         if function in ("δ", "delta") or name not in functions:
             close = get_close_matches(function, functions, 1)
             near = f" Did you mean {close[0]!r}?" if close else ""
-            raise ParseError(f"The function {function!r} is not known.{near} Known are {', '.join(sorted(functions))}.")
+            raise ParseError(
+                f"The function {function!r} is not known.{near} Known are those that dir(td) lists, such as exp, sum, "
+                "norm, trace, inv, logdet, kron and vec, and those added by td.elementwise and td.primitive."
+            )
         try:
             if name == "einsum":
                 return self.einsum(arguments, options)
@@ -266,7 +275,10 @@ class Builder(Literals):
                 return constant(
                     self.items(arguments[0]).array if isinstance(arguments[0], t.Items) else self.value(arguments[0])
                 )
-            return self.apply(name, *self.given(functions[name], arguments, options))
+            values, chosen = self.given(functions[name], arguments, options)
+            if name == "block":
+                align(values[0])
+            return self.apply(name, values, chosen)
         except IndexError:
             raise ParseError(f"{function}(...) needs an argument.") from None
         except TypeError as error:
@@ -440,6 +452,28 @@ class Builder(Literals):
                     here = Indexed([Term(ones(self.number(size)), (Index(name),))])
                     terms = [(Indexed([term]) * here).whole() for term in terms]
         return Indexed(terms)
+
+
+def unknowns(*sizes: AnySize) -> set[str]:
+    """The dimensions in sizes that are still to be solved for."""
+    return {name for size in sizes if isinstance(size, Size) for name in size.names if name.startswith(UNKNOWN)}
+
+
+def align(rows: Any) -> None:
+    """Blocks below one another get one width, those beside one another one height, where a size is still unknown.
+
+    Without this, A and B above C and D would be as wide together as these, but each of any width. A number fills its
+    block, and blocks whose sizes are all declared may lie otherwise.
+    """
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        return
+    matrices = [[entry if isinstance(entry, Expr) and entry.ndim == 2 else None for entry in row] for row in rows]
+    for lines, axis in ((matrices, 0), (zip_longest(*matrices), 1)):
+        for line in lines:
+            sizes = [entry.shape[axis] for entry in line if entry is not None and entry.shape != (1, 1)]
+            for a, b in pairwise(sizes):
+                if a != b and solve(a, b, unknowns(a, b)):
+                    raise ShapeError(f"The blocks of a matrix lie in rows and columns: {a} is not {b}.", (a, b))
 
 
 def is_group(key: t.Tree) -> bool:

@@ -284,7 +284,8 @@ class Latex(Renderer):
                 parts = []
                 for place, factor in enumerate(factors):
                     own = factor.operator if isinstance(factor, t.Product) else "/"
-                    apart = own not in ("/", operator) and not (operator == "*" and own == "@")
+                    matrix = operator == "*" and own == "@" and place == len(factors) - 1  # 2 \, A x, (x^⊤ A x) \, x
+                    apart = own not in ("/", operator) and not matrix
                     apart = apart or (place > 0 and isinstance(factor, t.Negative))
                     parts.append(self.at(factor, POWER if apart else PRODUCT))
                 return self.OPERATORS[operator].join(parts), PRODUCT
@@ -307,8 +308,8 @@ class Latex(Renderer):
                 both = [a.isalnum() and b.isalnum() for a, b in pairwise(shown)]
                 short = len("".join(shown)) == len(shown) and all(both) and not re.search(r"\d\d", "".join(shown))
                 head = self.at(base, ATOM)
-                if isinstance(base, t.Name) and "_" in head:  # TeX knows no double subscript
-                    head = f"{{{head}}}"
+                if isinstance(base, t.Name | t.Arrow) and "_" in head:  # TeX knows no double subscript
+                    head = self.parentheses(head)
                 return f"{head}_{{{('' if short else ', ').join(shown)}}}", POSTFIX
             case t.Arrow(body, axes):
                 names = [self.axis(axis) for axis in axes]
@@ -390,8 +391,6 @@ class Latex(Renderer):
         return r"\begin{bmatrix} " + r" \\ ".join(lines) + r" \end{bmatrix}"
 
     def key(self, key: t.Tree) -> str:
-        if isinstance(key, t.Sum):  # i + 0, as of a slice from the start, is the row i
-            key = t.Sum(tuple(term for term in key.terms if term[1] != t.Number(0)))
         if isinstance(key, t.Slice):
             parts = ["" if p is None else self.at(p, 0) for p in (key.start, key.stop)]
             return ":".join([*parts, *([] if key.step is None else [self.at(key.step, 0)])])

@@ -209,6 +209,10 @@ def walk(tree: Tree) -> Iterator[Tree]:
         stack += children(node)
 
 
+def names(tree: Tree) -> set[str]:
+    return {part.name for part in walk(tree) if isinstance(part, Name)}
+
+
 def terms(tree: Tree) -> Iterator[Tree]:
     """The terms of a sum, without their signs."""
     stack = [tree]

@@ -106,6 +106,10 @@ class Convert:
     def make_transpose(self, items: list[Any]) -> Any:
         return t.Transpose(items[0], str(items[1]) == ".T")
 
+    def make_inverse(self, items: list[Any]) -> Any:
+        inverse = t.Call("inv", (items[0],))
+        return inverse if str(items[1]) == "⁻¹" else t.Transpose(inverse)
+
     def make_subscript(self, items: list[Any]) -> Any:
         return t.Subscript(items[0], tuple(item for item in items[1:] if item is not None))
 

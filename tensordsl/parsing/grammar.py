@@ -20,6 +20,7 @@ sum: product (SIGN product)*
       | postfix "**" unary
 ?postfix: atom
         | postfix TRANSPOSE                                 -> transpose
+        | postfix INVERSE                                   -> inverse
         | postfix "[" key ("," key)* ","? "]"               -> subscript
 ?atom: NUMBER                                               -> number
      | NAME                                                 -> name
@@ -38,6 +39,7 @@ key: sum                                                    -> plain_key
 SUM.2: /sum(?=\s*\[)/
 FUNCTION.3: /(np\.|td\.)?(linalg\.)?[^\W\dᵀ][^\Wᵀ]*\s*\(/
 TRANSPOSE: "ᵀ" | ".T" | "^T" | "^⊤" | "⊤"
+INVERSE: "⁻¹" | "⁻ᵀ" | "⁻⊤"
 COMPARE: ">=" | "<=" | ">" | "<" | "==" | "!="
 MULTIPLY: "*" | "/" | "@" | "∘" | "⊙" | "⊗" | "·"
 SIGN: "+" | "-" | "−"

@@ -39,6 +39,7 @@ item: atom script*
 ?below: NAME                                                -> name
       | NUMBER                                              -> number
       | MULTIPLY                                            -> star
+      | _LBRACE MULTIPLY [MULTIPLY] _RBRACE                 -> star
       | _LBRACE key (COMMA key)* _RBRACE                    -> keys
 key: expression                                             -> plain_key
    | [sum] COLON [sum] [COLON [sum]]                        -> slice_key
@@ -77,6 +78,7 @@ argument: expression                                        -> positional
 %declare SIGN MULTIPLY COMPARE SUB SUP MARK NAME NUMBER RATIO TEXT ONES FUNCTION SUM FRAC SQRT OPTION COMMA COLON EQUALS
 %declare BEGIN _END _ROW _AMP _LPAR _RPAR _LBRACK _RBRACK _LBRACE _RBRACE _LNORM _RNORM _LBAR _RBAR
 """
+COUNTS = frozenset("kmnpqrs")  # what the sizes of a commutation matrix are called
 WORDS = "A formula is made of names, numbers, brackets, operators and known functions."
 
 
@@ -155,7 +157,17 @@ class LatexConvert(Convert):
             return frozenset()
         finally:
             self.trying = False
-        return paired(tree, named | self.positions)
+        return paired(tree, named | self.positions | self.sizes_of_commutations(tree))
+
+    def sizes_of_commutations(self, tree: t.Tree) -> Set[str]:
+        """The letters that stand below K alone, as in K_{k,k}: sizes of a commutation matrix; i, j, l are indices."""
+        if "K" in self.known:
+            return frozenset()
+        found: dict[bool, set[str]] = {True: set(), False: {"i", "j", "l"}}
+        for part in t.walk(tree):
+            if isinstance(part, t.Subscript):
+                found[part.base == t.Name("K")] |= {name for key in part.keys for name in names_of(key)}
+        return found[True] - found[False]
 
     def is_tensor(self, name: str, keys: Sequence[Any]) -> bool:
         """Whether a name that is not declared has indices below, and no rest of the name."""
@@ -164,10 +176,15 @@ class LatexConvert(Convert):
         return name in self.tensors or any(not self.indices.isdisjoint(letters(key)) for key in keys)
 
     def has_sizes(self, name: str, keys: Sequence[Any]) -> bool:
-        """Whether sizes stand below I or K, of which a commutation matrix has two: indices are others than m and n."""
+        """Whether sizes stand below I or K, of which a commutation matrix has two: indices are others than m and n.
+
+        Side by side, as in K_{mn}, only letters that count are sizes: K_{XX} and K_{uf} are names of kernel matrices.
+        """
         count = len(sizes_of(split(keys)))
         if count != 2:
             return name == "I"
+        if len(keys) == 1 and isinstance(keys[0], t.Product) and not COUNTS.issuperset(letters(keys[0])):
+            return False
         return all({"m", "n"}.issuperset(letters(key)) for key in keys) or not self.is_tensor(name, keys)
 
     def placed(self, made: Any, span: tuple[int, int] | None) -> Any:
@@ -190,6 +207,11 @@ class LatexConvert(Convert):
                         raise ParseError(
                             rf"The index {name!r} stands once in a term: write \sum_{name} for the sum over it, "
                             rf"\left[...\right]_{name} for the vector, or give {name}=td.dim({name!r}) for a position."
+                        )
+                    if name not in named and name in below_wholes(term):
+                        raise ParseError(
+                            rf"The index {name!r} stands below factors and below parentheses, but no sum names it: "
+                            rf"write \sum_{name} for the sum over it, \left[...\right]_{name} for the vector."
                         )
 
     # --- the parts of an item -------------------------------------------------------------------------------------
@@ -263,7 +285,7 @@ class LatexConvert(Convert):
         return Script("entrywise", items[1] if len(items) > 1 else None)
 
     def make_star(self, items: list[Any]) -> Any:
-        return t.Name("*")
+        return t.Name("*" * sum(item is not None for item in items))
 
     def make_keys(self, items: list[Any]) -> Any:
         return tuple(item for item in items if isinstance(item, t.Tree | Bounded))
@@ -302,10 +324,10 @@ class LatexConvert(Convert):
                     done.append(("call", self.placed(self.of_function(name, above, call), item.span)))
                 case Group():
                     done.append(("group", item))
-                case t.Name(name) if name not in self.known and not item.scripts and name != "K" and is_argument(done):
+                case t.Name(name) if is_argument(done) and (found := self.called(name, item.scripts)):
                     raise ParseError(
-                        f"{name}(...) may be a function, which is not known, or a product: write the product without "
-                        f"parentheses, or declare {name}."
+                        f"{found}(...) may be a function, which is not known, or a product: write the product without "
+                        f"parentheses, or declare {found}."
                     )
                 case t.Name("K") if "K" not in self.known and not item.scripts and is_pair(done):
                     _, sizes = done.pop()
@@ -315,6 +337,15 @@ class LatexConvert(Convert):
                     done.append(("plain", self.placed(self.applied(atom, item.scripts), item.span)))
         factors = [self.plain(kind, value) for kind, value in reversed(done)]
         return Term(product(factors), len(factors) > 1)
+
+    def called(self, name: str, scripts: Sequence[Script]) -> str:
+        r"""The name before parentheses that is not declared, as in f(x) and \lambda_{max}(A)."""
+        plain = [script.kind for script in scripts]
+        if name in self.known or (name == "K" and not scripts) or plain not in ([], ["below"]):
+            return ""
+        found = self.below(t.Name(name), scripts[0].value) if scripts else t.Name(name)
+        found = found.base if isinstance(found, t.Subscript) else found
+        return found.name if isinstance(found, t.Name) else ""
 
     def plain(self, kind: str, value: Any) -> t.Tree:
         if kind == "group":
@@ -366,6 +397,12 @@ class LatexConvert(Convert):
         if len(below) != 1 or len(below) + len(above) != len(scripts):
             raise ParseError(r"A sum names its indices below, as in \sum_{i,j} or \sum_{i=1}^n.")
         keys = split(below[0].value)
+        for key in keys:
+            if isinstance(key, t.Comparison) and (key.operator != "<" or t.names(key.right) & t.indices(body)):
+                raise ParseError(
+                    r"A sum goes over whole axes, and not over pairs with i < j or i \neq j: take the sum over i and "
+                    r"j, and subtract what does not belong to it."
+                )
         if any(isinstance(key, t.Comparison) for key in keys) and not above:
             axes = [axis_of(key) for key in keys]
             return t.SumOver(joined(axes), body)
@@ -475,6 +512,13 @@ class LatexConvert(Convert):
 def with_indices(tree: t.Tree) -> set[str]:
     """The names that have indices in a tree."""
     return {part.base.name for part in t.walk(tree) if isinstance(part, t.Subscript) and isinstance(part.base, t.Name)}
+
+
+def below_wholes(tree: t.Tree) -> set[str]:
+    r"""The indices below what is computed, as in (\Sigma w)_i: who writes so means an entry, not Einstein's sum."""
+    wholes = t.Product | t.Sum | t.Negative
+    subscripts = [part for part in t.walk(tree) if isinstance(part, t.Subscript) and isinstance(part.base, wholes)]
+    return {key.name for part in subscripts for key in part.keys if isinstance(key, t.Name)}
 
 
 def is_argument(done: Sequence[tuple[str, Any]]) -> bool:

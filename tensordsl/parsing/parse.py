@@ -20,6 +20,11 @@ from tensordsl.parsing.tokens import Tokens
 LONGEST = 100_000  # characters
 DEEPEST = 120  # levels of nesting
 DIALECTS = ("numpy", "matrix", "matlab", "latex")
+OTHER_NOTATION = re.compile(r"[\\^'′]")
+DIALECT_HINT = (
+    "\nHere a power is written x**2, an inverse inv(A), a transpose A.T. Texts such as x'*A^-1*x are in the dialect "
+    "'matlab', texts such as x^T A^{-1} x in the dialect 'latex': dialect=... in Python, --dialect on the command line."
+)
 PRODUCTS = {
     "numpy": "; write products with * or @",
     "matlab": "; write products with * or .*",
@@ -165,6 +170,7 @@ def _read(dialect: str, text: str, given: Any, words: str) -> Any:
     """What lark makes of a text, or of its tokens; an error shows the place in the text."""
     import lark
 
+    hint = DIALECT_HINT if dialect == "numpy" and OTHER_NOTATION.search(text) else ""
     early = "Something is missing here, such as a closing bracket or an operand."
     try:
         if isinstance(given, str):
@@ -181,7 +187,9 @@ def _read(dialect: str, text: str, given: Any, words: str) -> Any:
         start, stop = error.token.start_pos or 0, error.token.end_pos
         raise ParseError(
             f"The text cannot be read here:\n{mark(text, start, stop or start + len(error.token))}\n"
-            f"Expected is an operator, an operand or a closing bracket{PRODUCTS[dialect]}."
+            f"Expected is an operator, an operand or a closing bracket{PRODUCTS[dialect]}.{hint}"
         ) from None
     except lark.exceptions.UnexpectedCharacters as error:
-        raise ParseError(f"The text cannot be read here:\n{mark(text, error.pos_in_stream or 0)}\n{words}") from None
+        raise ParseError(
+            f"The text cannot be read here:\n{mark(text, error.pos_in_stream or 0)}\n{words}{hint}"
+        ) from None

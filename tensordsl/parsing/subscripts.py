@@ -40,7 +40,7 @@ def sizes_of(keys: Sequence[t.Tree]) -> tuple[t.Tree, ...]:
 def multiplied(tree: Any) -> t.Tree:
     """A position or size, whose factors stand side by side."""
     match tree:
-        case t.Product("@" | "·" | "×", factors):
+        case t.Product("@" | "·" | "×" | "*", factors):
             return t.Product("*", tuple(multiplied(factor) for factor in factors))
         case t.Sum(terms):
             return t.Sum(tuple((sign, multiplied(term)) for sign, term in terms))
@@ -54,13 +54,18 @@ def multiplied(tree: Any) -> t.Tree:
 def suffix(key: t.Tree) -> str:
     """A subscript as part of a name."""
     match key:
+        case t.Name("*" | "**" as stars):
+            return "star" * len(stars)
         case t.Name(name):
             return name
         case t.Number(int() as value):
             return str(value)
         case t.Product("@", factors):
             return "".join(suffix(factor) for factor in factors)
-    raise ParseError("The subscript of a name is letters and digits; an index stands below a declared symbol.")
+    raise ParseError(
+        "The subscript of a name is letters and digits: write h_{old} in place of h_{t-1}. An index stands below a "
+        "declared symbol."
+    )
 
 
 def letters(key: t.Tree) -> tuple[str, ...]:

@@ -20,17 +20,20 @@ STYLES = (
     r"|boldsymbol|bold|bm|pmb|emph|mbox|hbox|sym(?:bf|rm|sf|it|bfup|bfit|bfsf)|vec|underline"
     r"|rm|bf|it|sf|cal|frak|tt)(?![A-Za-z])|operatorname\*?)"
 )
-INNER = rf"[^{{}}]*|\s*{STYLES}\s*(?:\{{[^{{}}]*\}}|[^{{}}]*)\s*"  # a style may hold another one
+ACCENTS = r"\\(?:hat|widehat|tilde|widetilde|bar|overline|dot|check|breve)(?![A-Za-z])"
+# A style may hold another one, or an accent.
+INNER = rf"[^{{}}]*|\s*(?:{STYLES}|{ACCENTS})\s*(?:\{{[^{{}}]*\}}|[^{{}}]*)\s*"
 STYLED = re.compile(STYLES + rf"\s*(?:\{{({INNER})\}}|(\\[A-Za-z]+|[^\s{{}}\\]))")
-SWITCHED = re.compile(r"\{\s*\\(?:rm|bf|it|sf|cal|frak|tt|bfseries|itshape|rmfamily|boldmath)(?![A-Za-z])\s*([^{}]*)\}")
-SWITCH = re.compile(r"\\(?:rm|bf|it|sf|cal|frak|tt)(?![A-Za-z])\s*[A-Za-z]{2}")
-ACCENTED = re.compile(
-    r"\\(hat|widehat|tilde|widetilde|bar|overline|dot|check|breve)\s*(?:\{([^{}]*)\}|(\\[A-Za-z]+|\w))"
+SWITCHED = re.compile(
+    r"\{\s*\\(?:rm|bf|it|sf|cal|frak|tt|bfseries|itshape|rmfamily|boldmath)(?![A-Za-z])" + rf"\s*({INNER})\}}"
 )
+SWITCH = re.compile(r"\\(?:rm|bf|it|sf|cal|frak|tt)(?![A-Za-z])\s*[A-Za-z]{2}")
+ACCENTED = re.compile(rf"({ACCENTS})\s*(?:\{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}|(\\[A-Za-z]+|\w))")
 COMMAND = re.compile(r"\\([A-Za-z]+\*?|.)", re.DOTALL)
 RUN = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 APPLIED = re.compile(r"\s*(?:\\(?:left|[bB]igg?l?)\s*)?[(\[]")
 BOLD = re.compile(r"\\(?:mathbf|textbf|boldsymbol|bold|bm|pmb|symbf|bf|bfseries)(?![A-Za-z])")
+WORD_BELOW = re.compile(r"\\(max|min|star|ast)(?![A-Za-z])")
 CALLED = re.compile(r"\s*(?:\\(?:left|[bB]igg?l?)\s*)?\(")
 BELOW = re.compile(r"\s*_")
 TWO_BELOW = re.compile(r"\s*_\s*\{\s*[^\s{},]+(?:\s*,|\s+|(?<=[\w]))\s*[^\s{},][^{}]*\}")  # as Kronecker's δ_{ij} has
@@ -43,9 +46,10 @@ RATIO = re.compile(r"(\d+)\s*/\s*(\d+)(?![\d.])")
 ARGUMENT = re.compile(r"\s*(?:\{((?:[^{}]|\{[^{}]*\})*)\}|(\\[A-Za-z]+|[^\s{}\\]))")
 TRANSPOSE = rf"\\top|\\intercal|\\tran(?:spose)?(?![A-Za-z])|{STYLES}\s*(?:\{{\s*[Tt]\s*\}}|T(?![A-Za-z]))|⊤|\\prime"
 LETTER_T = re.compile(r"\^\s*(?:t|\{\s*t\s*\})")
-LABEL = re.compile(r"\^\s*\{\s*\(\s*\w+\s*\)\s*\}")
+LABEL = re.compile(r"\^\s*\{\s*\([^{}()]*\)\s*\}")
 RAISED = re.compile(rf"\^\s*(?:\{{(?:\s|\\[!,;:])*(-|−)?(?:\s|\\[!,;:])*({TRANSPOSE}|T)\s*\}}|({TRANSPOSE}|T))")
-CONJUGATE = re.compile(r"\^\s*\{?\s*(?:\\dagger|\\ast|\*|\\star|\+|\\mathsf\{H\}|\\mathrm\{H\}|H(?![A-Za-z]))\s*\}?")
+ADJOINT = rf"\\dagger|{STYLES}\s*(?:\{{\s*H\s*\}}|H(?![A-Za-z]))|H(?![A-Za-z])"
+CONJUGATE = re.compile(rf"\^\s*\{{?\s*(?:\\ast|\*|\\star|\+|(?P<adjoint>{ADJOINT}))\s*\}}?")
 OPTION = re.compile(r"([A-Za-z]\w*)\s*=(?!=)\s*")
 MATRIX = re.compile(r"\\(begin|end)\s*\{([pbvBV]?)(?:small)?(?:matrix|array)\}(?:\{[clr|\s]*\})?")
 SPACING = re.compile(
@@ -64,8 +68,8 @@ BRACKETS = {
     ")": "_RPAR", "]": "_RBRACK", r"\}": "_RPAR", r"\rbrace": "_RPAR", r"\rbrack": "_RBRACK", r"\rparen": "_RPAR",
 }  # fmt: skip
 OPERATORS = {
-    "circ": "∘", "odot": "∘", "otimes": "⊗", "cdot": "·", "times": "×", "ast": "·", "bullet": "·", "div": "/",
-    "∘": "∘", "⊙": "∘", "⊗": "⊗", "·": "·", "⋅": "·", "×": "×", "*": "·", "/": "/",
+    "circ": "∘", "odot": "∘", "otimes": "⊗", "cdot": "·", "times": "×", "ast": "*", "bullet": "*", "div": "/",
+    "∘": "∘", "⊙": "∘", "⊗": "⊗", "·": "·", "⋅": "·", "×": "×", "*": "*", "/": "/",
 }  # fmt: skip
 COMPARISONS = {
     "<": "<", ">": ">", "lt": "<", "gt": ">", "le": "<=", "leq": "<=", "leqslant": "<=", "ge": ">=", "geq": ">=",
@@ -103,6 +107,10 @@ def squash(text: str) -> str:
     text = re.sub(STYLES + r"(?![A-Za-z])", "", text)
     text = "".join(GREEK_LETTERS.get(character, character) for character in text)
     return re.sub(r"\\([,;:! _])|[\\{}\s,_]", "", text)
+
+
+def name_of_accented(found: re.Match[str]) -> str:
+    return f"{squash(found[2] or found[3])}_{found[1][1:]}"
 
 
 def named_in_latex() -> list[tuple[str, str]]:
@@ -254,6 +262,10 @@ class Tokens:
             self.fences += ["call"] if text == r"\langle" else []
             self.add("_LPAR" if text == r"\langle" else "_RPAR", text, start, stop)
             return
+        if self.fences[-1:] == ["below"]:
+            raise self.refuse(
+                "The subscript of a name is letters and digits: write P_{prior} for P_{k|k-1}", start, stop
+            )
         shape = "bar" if text in ("|", r"\vert", r"\lvert", r"\rvert") else "norm"
         if text.startswith((r"\lV", r"\lv")):
             side = "open"
@@ -277,11 +289,10 @@ class Tokens:
             return
         conjugate = CONJUGATE.match(self.text, start)
         if conjugate and not ("H" in conjugate[0] and "H" in self.symbols):
-            raise self.refuse(
-                r"This is not read: write ^\top for the transpose, \operatorname{pinv}(A) for the pseudo-inverse",
-                start,
-                start + len(conjugate[0].rstrip()),
-            )
+            adjoint = "The conjugate transpose is no part of this language, whose derivatives are real"
+            words = adjoint if conjugate["adjoint"] else "This is not read"
+            words += r": write ^\top for the transpose, \operatorname{pinv}(A) for the pseudo-inverse"
+            raise self.refuse(words, start, start + len(conjugate[0].rstrip()))
         label = LABEL.match(self.text, start)
         if label:
             raise self.refuse("A number in parentheses is a label, no power: write it below", start, label.end())
@@ -381,11 +392,11 @@ class Tokens:
         if typed:
             self.add("TEXT", f'"{typed[1]}"', start, typed.end())
             return
-        if self.function(start):
+        if self.below_name(start) or self.function(start):
             return
         accented = ACCENTED.match(text, start)
         if accented:
-            self.name(f"{squash(accented[2] or accented[3])}_{accented[1]}", start, accented.end())
+            self.name(name_of_accented(accented), start, accented.end())
             return
         if SWITCH.match(text, start):
             raise self.refuse(r"How far a change of style goes is said by braces: {\rm tr}", start, start + 3)
@@ -427,6 +438,15 @@ class Tokens:
         else:
             raise self.refuse(rf"The command \{word} is not read", start, stop)
 
+    def below_name(self, start: int) -> bool:
+        """What is a function elsewhere, or a sign, is part of a name below it: `\\lambda_{\\max}`, `x_\\star`."""
+        found = WORD_BELOW.match(self.text, start)
+        if found is None or not (self.single() or self.fences[-1:] == ["below"]):
+            return False
+        sign = found[1] in ("star", "ast")
+        self.add("MULTIPLY" if sign else "NAME", "*" if sign else found[1], start, found.end())
+        return True
+
     def function(self, start: int) -> bool:
         """A function as the library sets it: `\\log\\det`, `\\sigma` before parentheses."""
         for latex, name in self.functions:
@@ -444,6 +464,10 @@ class Tokens:
 
     def styled(self, content: str, style: str, start: int, stop: int) -> None:
         """`\\mathbf{x}` is x; a word in roman type is a declared name, or a function, or a name."""
+        accented = ACCENTED.fullmatch(content.strip())
+        if accented:
+            self.name(name_of_accented(accented), start, stop)
+            return
         word = re.sub(STYLES + r"|[{}\s]", "", content).replace(r"\_", "_")
         if word in ("1", "0"):
             self.add("ONES" if word == "1" else "NUMBER", word, start, stop)

@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tensordsl.contraction import add_terms, as_operands, contract, is_zero, zero
+from tensordsl.contraction import add_terms, as_operands, contract, is_structured, is_zero, zero
 from tensordsl.dims import AnySize
 from tensordsl.errors import UnsupportedError
-from tensordsl.expr import Contraction, Elementwise, Expr, Sum
+from tensordsl.expr import Contraction, Elementwise, Expr, Primitive, Sum
 from tensordsl.functions.record import functions
+from tensordsl.graph import rebuild
 from tensordsl.labels import Groups, Label, flat, singles
 from tensordsl.notation import tree as t
 from tensordsl.notation.render import render
-from tensordsl.printing.index import IndexPrinter, name_axes, name_sizes
-from tensordsl.printing.names import index_names
+from tensordsl.printing.index import IndexPrinter, name_axes, name_sizes, used_indices
+from tensordsl.printing.names import clashing, index_names
 from tensordsl.printing.readable import readable
 from tensordsl.rewrites.factors import distributed
+from tensordsl.rewrites.rewriting import with_children
 
 Partition = tuple[int, ...]  # for each index, the first index that it equals
 LIMIT = 400  # cases; more are not a text that anybody reads
@@ -54,13 +56,20 @@ def finer(a: Partition, b: Partition) -> bool:
     return join(a, b) == b
 
 
-def cases(node: Expr) -> list[Case]:
-    """The cases, the most coincidences first; entries in none of them are zero."""
-    node = distributed(node)
-    axes = name_axes(node, index_names(node))
+class Cases(NamedTuple):
+    """The cases, the most coincidences first, and the indices with their sizes; entries in no case are zero."""
+
+    found: list[Case]
+    sizes: dict[str, AnySize]
+
+
+def cases(node: Expr, taken: frozenset[str] = frozenset()) -> Cases:
+    """The cases of a tensor; no index has one of the names that are `taken`."""
+    node = distributed(rebuild(node, _split))
+    axes = name_axes(node, index_names(node, taken))
     names = [name for axis in axes for name in axis]
     sizes = name_sizes(node, axes)
-    printer = IndexPrinter(node, axes)
+    printer = IndexPrinter(node, axes, taken)
     live = {place: sizes[name] for place, name in enumerate(names)}
     apart = tuple(range(len(names)))
     whole: list[tuple[Expr, Partition]] = []
@@ -76,7 +85,10 @@ def cases(node: Expr) -> list[Case]:
         whole.append((opened, own))
         found |= {own, *(join(own, merged(apart, blocks)) for blocks in coincidences(opened, apart))}
     ordered = sorted(joins(found), key=lambda p: (len(set(p)), p))
-    return [case(partition, whole, ordered, names, live, printer) for partition in ordered]
+    rows = [case(partition, whole, ordered, names, live, printer) for partition in ordered]
+    trees = [row.value for row in rows]
+    more = clashing(trees, set(names).union(*map(used_indices, trees), *map(t.axes, trees)), node, taken)
+    return cases(node, taken | more) if more else Cases(rows, {name: sizes[name] for name in names})
 
 
 def joins(found: set[Partition]) -> set[Partition]:
@@ -102,24 +114,48 @@ def merged(apart: Partition, places: Sequence[tuple[int, ...]]) -> Partition:
     return found
 
 
-# --- δ within functions -------------------------------------------------------------------------------------------
+# --- δ within functions and brackets ------------------------------------------------------------------------------
 
 
-def coincidences(node: Expr, indices: Sequence[int], inside: bool = False) -> set[tuple[tuple[int, ...], ...]]:
-    """What a δ within the functions of a node asks for: blocks of its `indices`, one for each axis, that coincide."""
+def _split(node: Expr, children: tuple[Expr, ...]) -> Expr:
+    """A node with no δ on an index that it sums over: Σ_k A_ik (B_kj + δ_kj) → Σ_k A_ik B_kj + A_ij.
+
+    Whole arguments of functions of matrices, which show no entries, are left as they are. Ends, as each sum that is
+    multiplied out is in no term any more.
+    """
+    if isinstance(node, Primitive):
+        return node
+    made = node if children == node.children else with_children(node, children)
+    if not isinstance(made, Contraction):
+        return made
+    _, operands, output, sizes = as_operands(made)
+    kept = set(flat(output))
+    for place, (factor, slots) in enumerate(operands):
+        if isinstance(factor, Sum) and not kept.issuperset(flat(slots)) and any(map(is_structured, factor.terms)):
+            structured = [term for term in factor.terms if is_structured(term)]
+            rest = [term for term in factor.terms if not is_structured(term)]
+            parts = [*structured, *([add_terms(rest, factor.shape)] if rest else [])]
+            others = operands[:place] + operands[place + 1 :]
+            terms = [contract(made.coefficient, [*others, (part, slots)], output, sizes) for part in parts]
+            return rebuild(add_terms(terms, made.shape), _split)
+    return made
+
+
+def coincidences(node: Expr, indices: Sequence[int]) -> set[tuple[tuple[int, ...], ...]]:
+    """What each δ of a node asks for: blocks of its `indices`, one for each axis, that coincide."""
     found: set[tuple[tuple[int, ...], ...]] = set()
     if isinstance(node, Elementwise | Sum):
         for child in node.children:
-            found |= coincidences(child, indices, inside or isinstance(node, Elementwise))
+            found |= coincidences(child, indices)
     elif isinstance(node, Contraction) and is_ungrouped(node):
         named: dict[Label, list[int]] = {}
         for (label,), index in zip(node.output, indices, strict=True):
             named.setdefault(label, []).append(index)
         blocks = tuple(tuple(own) for own in named.values() if len(own) > 1)
-        found |= {blocks} if inside and blocks else set()
+        found |= {blocks} if blocks else set()
         for factor, slots in zip(node.factors, node.slots, strict=True):
             if set(flat(slots)) <= named.keys():
-                found |= coincidences(factor, [named[label][0] for (label,) in slots], inside)
+                found |= coincidences(factor, [named[label][0] for (label,) in slots])
     return found
 
 
@@ -212,16 +248,16 @@ def condition(found: Case, style: str) -> str:
 
 def cases_text(node: Expr, style: str) -> str:
     """The cases as lines, or as LaTeX cases."""
-    found = cases(node)
+    every, sizes = cases(node)
+    found = [c for c in every if c.value != t.Number(0)]  # the others are among what is 0 otherwise
     rows = [(render(c.value, style), condition(c, style)) for c in found]
     everywhere = any(not c.equal and not c.different for c in found)
-    open_case = any(not c.equal for c in found)
+    open_case = len(found) == len(every) and any(not c.equal for c in found)
     if not node.ndim or not rows or (everywhere and len(rows) == 1):
-        names = [name for axis in name_axes(node, index_names(node)) for name in axis]
         body = rows[0][0] if rows else "0"
         if style == "latex":
-            return body if not names else rf"{body} \quad \text{{for all }} {', '.join(names)}"
-        return body if not names else f"{body}  for all {', '.join(names)}"
+            return body if not sizes else rf"{body} \quad \text{{for all }} {', '.join(sizes)}"
+        return body if not sizes else f"{body}  for all {', '.join(sizes)}"
     if not open_case:
         rows.append(("0", ""))
     if style == "latex":

@@ -21,8 +21,8 @@ from tensordsl.dims import AnySize
 from tensordsl.expr import Contraction, Elementwise, Expr, Number, Select, Sum
 from tensordsl.functions.analytic import sqrt
 from tensordsl.functions.elementwise import power
-from tensordsl.labels import Groups, Label, flat
-from tensordsl.printing.names import in_order
+from tensordsl.labels import Groups, Label, flat, singles
+from tensordsl.printing.names import in_order, is_differential
 from tensordsl.rewrites.factors import sharing
 
 Rational = int | Fraction
@@ -129,6 +129,29 @@ def merged(terms: Sequence[Expr]) -> Sequence[Expr]:
         return terms
     whole = add_terms(terms, terms[0].shape)
     return in_order(whole.terms) if isinstance(whole, Sum) else [whole]
+
+
+def unstacked(terms: Sequence[Expr]) -> Expr | None:
+    """A sum of vectors along one group of two labels as a sum of matrices: vec(A) + vec(B) is vec(A + B)."""
+    parts = [as_operands(term) for term in terms]
+    if any(len(output) != 1 or len(set(output[0])) != 2 for _, _, output, _ in parts):
+        return None
+    shapes = {tuple(sizes[label] for label in reversed(output[0])) for _, _, output, sizes in parts}
+    if len(shapes) > 1:
+        return None
+    opened = [contract(c, operands, singles(reversed(output[0])), sizes) for c, operands, output, sizes in parts]
+    return add_terms(opened, shapes.pop())
+
+
+def added_up(node: Expr) -> Expr:
+    """The total of a sum whose terms all move as the sum of their totals: each ends with dx, which then comes out."""
+    match node:
+        case Contraction(factors=(Sum(terms=terms),), ndim=0):
+            moving = [{f for f, _ in as_operands(term)[1] if is_differential(f.title)} for term in terms]
+            if set.intersection(*moving):
+                sizes = dict(enumerate(node.sizes))
+                return add_terms([contract(node.coefficient, [(term, node.slots[0])], (), sizes) for term in terms], ())
+    return node
 
 
 # --- factors that are summed over ---------------------------------------------------------------------------------

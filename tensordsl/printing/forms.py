@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from tensordsl.calculus import differential, jacobian, jacobian_matrix
-from tensordsl.contraction import contract
+from tensordsl.contraction import contract, is_zero
 from tensordsl.dims import AnySize, Dim
 from tensordsl.errors import ShapeError, TensorDSLError, UnsupportedError
 from tensordsl.expr import Expr, Select, Symbol, operation
@@ -18,7 +18,7 @@ from tensordsl.notation.render import render
 from tensordsl.printing.cases import cases_text
 from tensordsl.printing.index import index_tree
 from tensordsl.printing.matrix import matrix_tree
-from tensordsl.printing.names import index_names
+from tensordsl.printing.names import clashing, index_names
 from tensordsl.printing.pieces import chain
 from tensordsl.printing.sums import rescaled, unscaled
 from tensordsl.program.plan import plan
@@ -54,7 +54,7 @@ def show(e: Expr, form: str, style: str, kept: int | None = None) -> str:
     if form == "cases":
         return cases_text(e, style)
     if form == "slices":
-        return render(matrix_form(*sliced(e, kept)), style)
+        return render(sliced(e, kept).tree, style)
     if form == "matrix":
         return render(matrix_form(e), style)
     if form == "einsum":
@@ -86,20 +86,32 @@ def walk(tree: t.Tree) -> Iterator[t.Tree]:
         yield from walk(child)
 
 
-def sliced(e: Expr, kept: int | None) -> tuple[Expr, dict[str, AnySize]]:
-    """The part of a tensor at one entry of its trailing axes: contracted with e_k, e_l, ...; with the sizes by name."""
+class Sliced(NamedTuple):
+    """The part of a tensor at one entry of its trailing axes, the names of their positions with the sizes, its text."""
+
+    node: Expr
+    places: dict[str, AnySize]
+    tree: t.Tree
+
+
+def sliced(e: Expr, kept: int | None, taken: frozenset[str] = frozenset()) -> Sliced:
+    """A tensor contracted with e_k, e_l, ... along its trailing axes; no position has a name that is `taken`."""
     if kept is None:
         kept = 2 if e.ndim > 2 else max(e.ndim - 1, 0)
     if not 0 <= kept <= e.ndim:
         raise ShapeError(f"kept={kept} axes cannot be kept of {e.ndim}.")
     symbols = {symbol.name for symbol in e.symbols}
-    names = (name for name in index_names(e) if f"e_{name}" not in symbols)
-    taken = [next(names) for _ in range(e.ndim)]
+    names = (name for name in index_names(e, taken) if f"e_{name}" not in symbols)
+    letters = [next(names) for _ in range(e.ndim)]
     operands: list[tuple[Expr, Groups]] = [(e, plain(e))]
     for axis in range(kept, e.ndim):
-        operands.append((Select(e.shape[axis], Dim(taken[axis])), ((axis,),)))
+        operands.append((Select(e.shape[axis], Dim(letters[axis])), ((axis,),)))
     output = tuple((axis,) for axis in range(kept))
-    return contract(1, operands, output, dict(enumerate(e.shape))), dict(zip(taken[kept:], e.shape[kept:], strict=True))
+    node = contract(1, operands, output, dict(enumerate(e.shape)))
+    places = dict(zip(letters[kept:], e.shape[kept:], strict=True))
+    tree = matrix_form(node, places)
+    more = clashing([tree], places.keys(), e, taken)
+    return sliced(e, kept, taken | more) if more else Sliced(node, places, tree)
 
 
 def einsum_text(e: Expr, style: str) -> str:
@@ -142,24 +154,26 @@ def readings(F: object, x: Symbol, ascii: bool = False, name: str = "F") -> list
     whole = f"{d}{name}/{d}{x.name}"
     change = differential(node, x)
     matrix = matrix_form(jacobian_matrix(node, x))
-    part, places = sliced(derivative, node.ndim)
+    _, places, at_entry = sliced(derivative, node.ndim)
     turned = top if node.ndim else ""  # a scalar is its own transpose
     rows, columns = f"vec({name})" if node.ndim > 1 else name, f"vec({x.name})" if x.ndim > 1 else x.name
     moved = t.Name(f"d{x.name}")
     step = t.Call("vec", (moved,)) if x.ndim > 1 else moved
     change_rows = f"vec(d{name})" if node.ndim > 1 else f"d{name}"
+    still = is_zero(derivative)
     if node.ndim or x.ndim:
         moving = rescaled(matrix, t.product("@", (*chain(unscaled(matrix)), step)))
     else:
         moving = t.Product("*", (matrix, step))
+    changes = [
+        Reading("differential", f"d{name}", "0" if still else show(change, "matrix", style)),
+        Reading("differential", change_rows, render(moving, style)),
+    ]
     return [
         Reading("index", whole, show(derivative, "index", style)),
         Reading("cases", f"{whole}", show(derivative, "cases", style)),
-        Reading("differential", f"d{name}", show(change, "matrix", style)),
-        Reading("differential", change_rows, render(moving, style)),
-        Reading(
-            "slices", f"{whole}[{','.join(places)}]" if places else whole, render(matrix_form(part, places), style)
-        ),
+        *(changes[:1] if still or changes[0] == changes[1] else changes),
+        Reading("slices", f"{whole}[{','.join(places)}]" if places else whole, render(at_entry, style)),
         Reading("matrix", f"{d}{rows}/{d}{columns}{top if x.ndim else ''}", render(matrix, style)),
         Reading(
             "matrix",

@@ -16,14 +16,20 @@ from tensordsl.contraction import (
     scale,
 )
 from tensordsl.dims import AnySize
+from tensordsl.errors import TensorDSLError
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Pattern, Primitive, Select, Sum, Symbol
 from tensordsl.functions.convert import identity
 from tensordsl.labels import Groups, Label, flat, is_plain, singles
 from tensordsl.notation import tree as t
+from tensordsl.notation.build import build
 from tensordsl.printing.blocks import blocks, cuts_of, grid, is_structure, without_axis
 from tensordsl.printing.common import common_number, common_scalars, grouped, merged, summed_over_one
+from tensordsl.printing.matrix import matrix_tree
 from tensordsl.printing.names import (
+    clashing,
     constant_tree,
+    counted,
+    elementwise_tree,
     halves,
     index_names,
     is_negative,
@@ -33,6 +39,7 @@ from tensordsl.printing.names import (
     primitive_call,
     sign_and_magnitude,
     signed,
+    signed_tree,
     size_tree,
     softmax_argument,
     taken_names,
@@ -44,19 +51,18 @@ from tensordsl.rewrites.factors import common_factors, distributed
 
 Names = tuple[str, ...]  # the index names of one axis: one, several for a group, none for an axis of size one
 Scope = frozenset[str]  # the index names in use around a term
-COMPARISONS = {
-    "greater": ">",
-    "less": "<",
-    "greater_equal": ">=",
-    "less_equal": "<=",
-    "equal": "==",
-    "not_equal": "!=",
-}
 Factor = tuple[int, t.Tree, bool]  # its place in the product, its tree, whether it stands below the line
 
 
 def index_tree(node: Expr, taken: frozenset[str] = frozenset()) -> t.Tree:
-    """The tree of the index form; no arrow for a scalar. Names that are `taken` in the text around it stay free."""
+    """The tree of the index form; no arrow for a scalar. No index has one of the names that are `taken`."""
+    tree = tensor_tree(node, taken)
+    more = clashing([tree], used_indices(tree) | t.axes(tree), node, taken)
+    return index_tree(node, taken | more) if more else tree
+
+
+def tensor_tree(node: Expr, taken: frozenset[str]) -> t.Tree:
+    """The tree of a tensor, or of one within a text, where an index may still have the name of a size that is shown."""
     node = distributed(readable(node))
     axes = name_axes(node, index_names(node, taken))
     printer = IndexPrinter(node, axes, taken)
@@ -427,8 +433,10 @@ class IndexPrinter:
             return t.Name(node.name)
         if isinstance(node, Constant):
             return constant_tree(node)
-        plain = self.combined(node)
-        return unindexed(index_tree(node, self.taken)) if plain is None else plain
+        for found in (self.combined(node), whole_tree(node)):
+            if found is not None:
+                return found
+        return unindexed(tensor_tree(node, self.taken))
 
     def combined(self, node: Expr) -> t.Tree | None:
         """Scalars times whole tensors, added: `2*x - y`, which needs no indices. None for anything else."""
@@ -470,19 +478,20 @@ class IndexPrinter:
         )
 
 
-def elementwise_tree(node: Elementwise, arguments: tuple[t.Tree, ...], entrywise: bool = False) -> t.Tree:
-    """A function of trees: operators for powers and comparisons, a call for the others."""
-    if node.record.name in COMPARISONS:
-        return t.Comparison(COMPARISONS[node.record.name], *arguments)
-    if node.record.name == "power":
-        base, exponent = arguments
-        divided = "⊘" if entrywise else "/"
-        match exponent:
-            case t.Negative(t.Number(value) as above) if isinstance(value, int):
-                below = base if value == 1 else t.Power(base, above, entrywise)
-                return t.Product(divided, (t.Number(1), below))
-        return t.Power(base, exponent, entrywise)
-    return t.Call(node.record.name, arguments, (), entrywise and node.ndim == 2)
+def whole_tree(node: Expr) -> t.Tree | None:
+    """A vector or a matrix in matrix notation, `Xᵀ @ A @ X`, where an index text means the same by it.
+
+    In index texts a vector is no column, so that `x @ xᵀ` has no meaning there.
+    """
+    if node.ndim not in (1, 2):
+        return None
+    tree = matrix_tree(node, sized=True)
+    if any(isinstance(part, t.Call) and part.function == "einsum" for part in t.walk(tree)):
+        return None
+    try:
+        return tree if build(tree, {symbol.name: symbol for symbol in node.symbols}) is node else None
+    except TensorDSLError:
+        return None
 
 
 def arranged_factors(factors: Sequence[Factor]) -> list[Factor]:
@@ -512,21 +521,6 @@ def unindexed(tree: t.Tree) -> t.Tree:
             plain = tuple(t.Axis((key.name,), (None,), False) for key in keys if isinstance(key, t.Name))
             return whole if plain == axes and len(plain) == len(keys) else tree
     return tree
-
-
-def signed_tree(sign: int, tree: t.Tree) -> t.Tree:
-    return tree if sign > 0 else t.Negative(tree)
-
-
-def counted(trees: Sequence[t.Tree], entrywise: bool = False) -> list[t.Tree]:
-    """Equal factors as a power."""
-    counts: dict[t.Tree, int] = {}
-    for tree in trees:
-        base, count = tree, 1
-        if isinstance(tree, t.Power) and isinstance(tree.exponent, t.Number) and isinstance(tree.exponent.value, int):
-            base, count = tree.base, tree.exponent.value
-        counts[base] = counts.get(base, 0) + count
-    return [tree if count == 1 else t.Power(tree, t.Number(count), entrywise) for tree, count in counts.items()]
 
 
 def key(names: Names) -> t.Tree:

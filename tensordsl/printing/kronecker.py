@@ -14,7 +14,7 @@ from tensordsl.dims import product
 from tensordsl.labels import Group, Label
 from tensordsl.notation import tree as t
 from tensordsl.printing.pieces import Piece, chain, columns_product, diagonal, hadamard, transposed
-from tensordsl.printing.reduction import Edge, Graph, Irreducible, oriented
+from tensordsl.printing.reduction import Edge, Graph, Irreducible, edges_at, oriented
 
 Block = tuple[Group, Group, t.Tree]  # the labels of its rows, of its columns, and what is written for it
 
@@ -31,6 +31,12 @@ def kronecker(graph: Graph, rows: Group, columns: Group, ndim: int) -> t.Tree | 
                 return t.product("@", (stack, *rest))
             rest = chain(kronecker(graph, rows, (), 2)) if rows else []
             return t.product("@", (*rest, t.Transpose(stack)))
+    columnwise = khatri_rao(graph, rows, columns)
+    if columnwise is not None:
+        return columnwise
+    rowwise = khatri_rao(graph, columns, rows)
+    if rowwise is not None:
+        return transposed(Piece(rowwise)).tree
     if len(set(rows)) < len(rows) or len(set(columns)) < len(columns):
         raise Irreducible
     left: list[t.Tree] = []
@@ -52,9 +58,6 @@ def kronecker(graph: Graph, rows: Group, columns: Group, ndim: int) -> t.Tree | 
             raise Irreducible
         else:
             free.append(edge)
-    columnwise = khatri_rao(graph, free, rows, columns)
-    if columnwise is not None and not left and not right:
-        return columnwise
     blocks = components(graph, free, rows, columns)
     if [r for rs, _, _ in blocks for r in rs] != list(rows):
         if left or right:
@@ -146,17 +149,21 @@ def is_stacked_diagonal(graph: Graph, side: Group, other: Group) -> bool:
     )
 
 
-def khatri_rao(graph: Graph, edges: Sequence[Edge], rows: Group, columns: Group) -> t.Tree | None:
-    """One matrix for each row label, all with the same column: the columnwise Kronecker product."""
-    if len(rows) < 2 or len(columns) != 1 or columns[0] in rows or len(edges) != len(rows):
+def khatri_rao(graph: Graph, rows: Group, columns: Group) -> t.Tree | None:
+    """One matrix for each row label, all with the same column: the columnwise Kronecker product. A row label that is
+    the column's own is an identity matrix; the weight of the column is a diagonal matrix on the right."""
+    if len(rows) < 2 or len(columns) != 1:
         return None
-    by_row = {edge.u if edge.v == columns[0] else edge.v: edge for edge in edges if columns[0] in (edge.u, edge.v)}
-    if set(by_row) != set(rows) or any(graph.weights.get(label) for label in (*rows, *columns)):
+    (column,) = columns
+    others = [row for row in rows if row != column]
+    by_row = {edge.u if edge.v == column else edge.v: edge for edge in edges_at(graph, column)}
+    if len(graph.edges) != len(others) or by_row.keys() != set(others) or any(map(graph.weights.get, others)):
         return None
-    tree = oriented(by_row[rows[0]], rows[0]).tree
-    for row in rows[1:]:
-        tree = t.Call("khatri_rao", (tree, oriented(by_row[row], row).tree))
-    return tree
+    tree: t.Tree | None = None
+    for row in rows:
+        one = graph.special.identity(graph.sizes[row]) if row == column else oriented(by_row[row], row).tree
+        tree = one if tree is None else t.Call("khatri_rao", (tree, one))
+    return t.product("@", (*chain(tree), *map(diagonal, weight(graph, column))))
 
 
 def touched(graph: Graph, edge: Edge) -> bool:

@@ -19,24 +19,28 @@ from tensordsl.contraction import (
     is_repeated,
     is_zero,
     number_of,
+    scale,
+    split_coefficient,
     without_axes,
 )
-from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Pattern, Primitive, Select, Sum, Symbol
+from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Pattern, Primitive, Select, Sum, Symbol
 from tensordsl.facts import is_symmetric
 from tensordsl.labels import Group, Label, flat
 from tensordsl.notation import tree as t
 from tensordsl.printing.blocks import blocks, grid, is_structure, without_axis
-from tensordsl.printing.common import common_number, common_scalars, merged
-from tensordsl.printing.index import elementwise_tree, signed_tree
+from tensordsl.printing.common import added_up, common_number, common_scalars, merged, unstacked
 from tensordsl.printing.kronecker import kronecker
 from tensordsl.printing.names import (
     constant_tree,
+    elementwise_tree,
     in_order,
+    is_negative,
     number_tree,
     ordered_terms,
     primitive_call,
     sign_and_magnitude,
     signed,
+    signed_tree,
     size_tree,
     softmax_argument,
 )
@@ -54,7 +58,7 @@ from tensordsl.printing.pieces import (
 from tensordsl.printing.readable import readable
 from tensordsl.printing.reduction import Edge, Graph, Irreducible, reduce
 from tensordsl.printing.special import Special
-from tensordsl.printing.sums import factored_out
+from tensordsl.printing.sums import factored_out, unscaled
 from tensordsl.program.kernels import LETTERS
 from tensordsl.rewrites.factors import Factored, arranged, common_factors, distributed, sharing
 
@@ -62,8 +66,8 @@ from tensordsl.rewrites.factors import Factored, arranged, common_factors, distr
 class Place(IntEnum):
     """Where a sum stands, and so what may be added to all of its entries without a vector of ones.
 
-    Alone, a number to a column: x - 1, but A - 1 1ᵀ, since A - 1 might mean A - I. In a Hadamard product any number, in
-    the argument of a function any scalar.
+    Alone, a number or a mean to a column: x - 1, but A - 1 1ᵀ, since A - 1 might mean A - I. In a Hadamard product any
+    number, in the argument of a function any scalar.
     """
 
     ALONE = 0
@@ -109,11 +113,17 @@ class MatrixPrinter:
         x = softmax_argument(node)
         if x is not None:
             return t.Call("softmax", (self.tree(x, Place.ARGUMENT),))
-        return elementwise_tree(node, tuple(self.argument(child) for child in node.children), node.ndim > 0)
+        known = not all(map(is_constant, node.children))  # another argument says how many entries there are
+        return elementwise_tree(node, tuple(self.argument(child, known) for child in node.children), node.ndim > 0)
 
-    def argument(self, node: Expr) -> t.Tree:
+    def argument(self, node: Expr, known: bool) -> t.Tree:
+        """An argument of a function of entries; a scalar where it is the same all over and its shape is `known`."""
         value = number_of(node)
-        return self.tree(node, Place.ARGUMENT) if value is None else number_tree(value)
+        if value is not None:
+            return number_tree(value)
+        if known and is_constant(node):
+            node = without_axes(node, list(range(node.ndim)))
+        return self.tree(node, Place.ARGUMENT)
 
     def whole(self, node: Expr, ndim: int) -> t.Tree:
         """An argument of a function of vectors along the last axis: a row where it is one beside matrices."""
@@ -124,7 +134,13 @@ class MatrixPrinter:
         factored = arranged(node)
         if factored is not node:
             return self.tree(factored, place)
-        return self.added(ordered_terms(node), place)
+        terms = ordered_terms(node)
+        opened = unstacked(terms)
+        if opened is not None and all(is_stack(self.term(term)[1]) for term in terms):
+            less = all(map(is_negative, terms))
+            stack = t.Call("vec", (self.tree(scale(-1, opened) if less else opened),))
+            return signed_tree(-1 if less else 1, stack)
+        return self.added(terms, place)
 
     def blocks(self, node: Expr) -> t.Tree | None:
         """A tensor of pieces side by side, as one column or as a matrix of blocks."""
@@ -182,7 +198,11 @@ class MatrixPrinter:
         """Whether a term that is the same all over is written as a scalar."""
         if not is_constant(node):
             return False
-        return place is Place.ARGUMENT or (number_of(node) is not None and (place is Place.FACTOR or node.ndim < 2))
+        if place is Place.ARGUMENT:
+            return True
+        if number_of(node) is not None:
+            return place is Place.FACTOR or node.ndim < 2
+        return node.ndim == 1 and is_mean(self.scalar(node)[1])
 
     def placed(self, node: Expr, places: Sequence[int]) -> t.Tree:
         tree = self.tree(node, Place.FACTOR)
@@ -203,7 +223,7 @@ class MatrixPrinter:
         if number is not None and not node.ndim:
             sign, size = sign_and_magnitude(number)
             return sign, t.Number(size)
-        opened = distributed(node)
+        opened = added_up(distributed(node))
         if opened is not node:
             return 1, self.tree(opened)
         coefficient, operands = signed(node.coefficient, as_operands(node)[1])
@@ -212,7 +232,7 @@ class MatrixPrinter:
         terms = expanded(node) if reduced is None else []
         if terms:
             return 1, self.added(in_order(terms), Place.ALONE)
-        scalars, tree = reduced or ([], self.einsum(node, operands))
+        scalars, tree = reduced or self.einsum(node, operands)
         return sign, scaled(1, size, scalars, tree)
 
     # --- reduction ------------------------------------------------------------------------------------------------
@@ -327,23 +347,24 @@ class MatrixPrinter:
 
     # --- fallback -------------------------------------------------------------------------------------------------
 
-    def einsum(self, node: Contraction, operands: Sequence[Operand]) -> t.Tree:
-        """The contraction as an einsum term: repeated output letters are δ, letters in parentheses one axis."""
+    def einsum(self, node: Contraction, operands: Sequence[Operand]) -> tuple[list[t.Tree], t.Tree]:
+        """Scalars, and what they multiply as an einsum term: repeated output letters are δ, letters in parentheses one
+        axis."""
         names: dict[Label, str] = {}
 
         def group_text(group: Group) -> str:
             text = "".join(names.setdefault(label, LETTERS[len(names)]) for label in group)
             return text if len(group) == 1 else f"({text})"
 
-        left = ",".join("".join(group_text(g) for g in slots) for slots in node.slots)
+        tensors = [(factor, slots) for factor, slots in operands if factor.ndim]
+        left = ",".join("".join(group_text(g) for g in slots) for _, slots in tensors)
         right = "".join(group_text(g) for g in node.output)
         single = {label for slots in node.slots for group in slots if len(group) == 1 for label in group}
         options = tuple((names[la], size_tree(node.sizes[la])) for la in names if la not in single)
         gone = [la for la in range(len(node.sizes)) if la not in names]
-        tree: t.Tree = t.Call("einsum", (t.Text(f"{left}->{right}"), *(self.tree(f) for f, _ in operands)), options)
-        for label in gone:
-            tree = t.Product("*", (self.special.length(node.sizes[label]), tree))
-        return tree
+        scalars = [self.tree(factor) for factor, _ in operands if not factor.ndim]
+        scalars += [self.special.length(node.sizes[label]) for label in gone]
+        return scalars, t.Call("einsum", (t.Text(f"{left}->{right}"), *(self.tree(f) for f, _ in tensors)), options)
 
 
 def is_constant(node: Expr) -> bool:
@@ -352,13 +373,30 @@ def is_constant(node: Expr) -> bool:
 
 
 def expanded(node: Contraction) -> list[Expr]:
-    """The terms of a product with a sum of three axes or more, which may be products of matrices each; or none."""
+    """The terms of a product with a sum of three axes or more, which may be products of matrices each; or none. Of a
+    slice of a symmetric derivative two of them may be one: they are added up, since a text would show one alone."""
     _, operands, output, sizes = as_operands(node)
     for place, (factor, slots) in enumerate(operands):
         if isinstance(factor, Sum) and factor.ndim > 2:
             rest = operands[:place] + operands[place + 1 :]
-            return [contract(node.coefficient, [*rest, (term, slots)], output, sizes) for term in factor.terms]
+            counts: dict[Expr, Number] = {}
+            for term in factor.terms:
+                count, body = split_coefficient(contract(node.coefficient, [*rest, (term, slots)], output, sizes))
+                counts[body] = counts.get(body, 0) + count
+            return [scale(count, body) for body, count in counts.items() if count]
     return []
+
+
+def is_mean(tree: t.Tree) -> bool:
+    return isinstance(tree, t.Call) and tree.function == "mean"
+
+
+def is_stack(tree: t.Tree) -> bool:
+    """Whether a term is vec(...), scaled."""
+    match unscaled(tree):
+        case t.Call("vec"):
+            return True
+    return False
 
 
 def block(rows: Sequence[Sequence[t.Tree]]) -> t.Tree:

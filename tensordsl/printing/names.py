@@ -1,9 +1,9 @@
-"""Names for indices, trees for sizes and numbers, and the order in which a person would write terms and factors."""
+"""Names for indices, trees for sizes, numbers and functions of entries, and the order in which terms are written."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from fractions import Fraction
 from itertools import count
 
@@ -17,6 +17,14 @@ from tensordsl.notation.render import GREEK
 
 FROBENIUS = ("ord", t.Text("fro"))  # what NumPy means by the norm of a matrix; LaTeX says it
 LETTERS = "ijklmnpqrstuvwabcdefgh"
+COMPARISONS = {
+    "greater": ">",
+    "less": "<",
+    "greater_equal": ">=",
+    "less_equal": "<=",
+    "equal": "==",
+    "not_equal": "!=",
+}
 SHOWN = 64  # entries of a constant that are written out
 
 
@@ -25,6 +33,24 @@ def taken_names(node: Expr) -> frozenset[str]:
     selections = [part for part in topological([node]) if isinstance(part, Select)]
     taken = {dim.name for dim in node.dims} if selections else set()
     return frozenset(taken.union(*(part.start.names for part in selections if isinstance(part.start, Size))))
+
+
+def clashing(trees: Iterable[t.Tree], indices: Set[str], node: Expr, taken: Set[str]) -> frozenset[str]:
+    """The names of sizes that trees show, where one of them is that of an index too: sum[k](x[k])/k is to be written
+    again without them. None, once these are `taken`; so whoever writes again comes to an end."""
+    shown: set[str] = set()
+    waiting = list(trees)
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, t.Name):
+            shown.add(part.name)
+        elif isinstance(part, t.Subscript):  # an index stands there alone, or in a group of them
+            keys = [item for key in part.keys for item in (key.items if isinstance(key, t.Items) else (key,))]
+            waiting += [part.base, *(key for key in keys if not isinstance(key, t.Name))]
+        else:
+            waiting += t.children(part)
+    sizes = shown & {dim.name for dim in node.dims}
+    return frozenset(sizes - taken) if sizes & indices else frozenset()
 
 
 def index_names(node: Expr, taken: frozenset[str] = frozenset()) -> Iterator[str]:
@@ -184,3 +210,33 @@ def halves(tree: t.Tree) -> tuple[list[t.Tree], list[t.Tree]]:
         case t.Number(1):
             return [], []
     return [tree], []
+
+
+def elementwise_tree(node: Elementwise, arguments: tuple[t.Tree, ...], entrywise: bool = False) -> t.Tree:
+    """A function of trees: operators for powers and comparisons, a call for the others."""
+    if node.record.name in COMPARISONS:
+        return t.Comparison(COMPARISONS[node.record.name], *arguments)
+    if node.record.name == "power":
+        base, exponent = arguments
+        divided = "⊘" if entrywise else "/"
+        match exponent:
+            case t.Negative(t.Number(value) as above) if isinstance(value, int):
+                below = base if value == 1 else t.Power(base, above, entrywise)
+                return t.Product(divided, (t.Number(1), below))
+        return t.Power(base, exponent, entrywise)
+    return t.Call(node.record.name, arguments, (), entrywise and node.ndim == 2)
+
+
+def signed_tree(sign: int, tree: t.Tree) -> t.Tree:
+    return tree if sign > 0 else t.Negative(tree)
+
+
+def counted(trees: Sequence[t.Tree], entrywise: bool = False) -> list[t.Tree]:
+    """Equal factors as a power."""
+    counts: dict[t.Tree, int] = {}
+    for tree in trees:
+        base, count = tree, 1
+        if isinstance(tree, t.Power) and isinstance(tree.exponent, t.Number) and isinstance(tree.exponent.value, int):
+            base, count = tree.base, tree.exponent.value
+        counts[base] = counts.get(base, 0) + count
+    return [tree if count == 1 else t.Power(tree, t.Number(count), entrywise) for tree, count in counts.items()]

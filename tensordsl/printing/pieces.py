@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 
 from tensordsl.expr import Number, Select
 from tensordsl.notation import tree as t
-from tensordsl.printing.index import counted
-from tensordsl.printing.names import halves, is_differential, size_tree, with_number
+from tensordsl.printing.names import counted, halves, is_differential, size_tree, with_number
 from tensordsl.printing.selections import slice_tree
 
 EVERYTHING = t.Slice(None, None, None)
@@ -86,7 +87,7 @@ def transposed(piece: Piece) -> Piece:
     match piece.tree:
         case t.Transpose(operand):
             return Piece(operand, piece.select, not piece.flipped)
-        case t.Number() | t.Call("I", ()):
+        case t.Number() | t.Call("I" | "identity"):
             return piece
         case t.Call("diag") as call if is_diagonal(call):
             return piece
@@ -202,6 +203,7 @@ def scaled(sign: int, number: Number, scalars: Sequence[t.Tree], tree: t.Tree | 
         top, under = halves(scalar)
         above += top
         below += under
+    number, above, tree, below = averaged(number, opened(above), tree, opened(below))
     above, below = (sorted(part, key=lambda one: not isinstance(one, t.Number | t.Name)) for part in (above, below))
     if isinstance(tree, t.Product) and tree.operator in ("/", "⊘"):
         whole, under_whole = tree.factors
@@ -213,6 +215,77 @@ def scaled(sign: int, number: Number, scalars: Sequence[t.Tree], tree: t.Tree | 
     else:
         result = with_number(number, [*counted(above), *([tree] if tree is not None else [])], counted(below))
     return result if sign > 0 else t.Negative(result)
+
+
+# --- means --------------------------------------------------------------------------------------------------------
+
+
+def total(tree: t.Tree, size: t.Tree) -> t.Tree:
+    """The sum of all entries, marked with how many there are."""
+    return t.Call("sum", (tree,), (("size", size),))
+
+
+def opened(trees: Sequence[t.Tree]) -> list[t.Tree]:
+    """Factors with powers written out."""
+    found: list[t.Tree] = []
+    for tree in trees:
+        match tree:
+            case t.Power(base, t.Number(int(count))) if count > 0:
+                found += [base] * count
+            case _:
+                found.append(tree)
+    return found
+
+
+def averaged(
+    number: Number, above: list[t.Tree], tree: t.Tree | None, below: list[t.Tree]
+) -> tuple[Number, list[t.Tree], t.Tree | None, list[t.Tree]]:
+    """A product over a line with its sums over as many entries as stand below the line as means."""
+    for place, factor in enumerate(above):
+        match factor:
+            case t.Call("sum", (whole,), (("size", size),)) if (rest := divided(size, number, below)) is not None:
+                number, below = rest
+                above[place] = t.Call("mean", (whole,))
+    factors = chain(tree)
+    found = [(place, *both) for place, pair in enumerate(pairwise(factors)) if (both := totals(*pair)) is not None]
+    if len(found) == 1:  # of Xᵀ 1 1ᵀ X, neither half
+        place, size, means = found[0]
+        rest = divided(size, number, below)
+        if rest is not None:
+            number, below = rest
+            tree = t.product("@", (*factors[:place], means, *factors[place + 2 :]))
+    return number, above, tree, below
+
+
+def totals(first: t.Tree, second: t.Tree) -> tuple[t.Tree, t.Tree] | None:
+    """Of a matrix beside a vector of ones, over how many entries it sums, and the means in place of the sums."""
+    match first, second:
+        case (t.Transpose(t.Call("ones")), t.Call("ones")) | (t.Call("ones"), t.Transpose(t.Call("ones"))):
+            return None
+        case t.Transpose(whole), t.Call("ones", (size,)):
+            return size, t.Call("mean", (whole,), (("axis", t.Number(0)),))
+        case whole, t.Call("ones", (size,)):
+            return size, t.Call("mean", (whole,), (("axis", t.Number(1)),))
+        case t.Transpose(t.Call("ones", (size,))), t.Transpose(whole):
+            return size, t.Transpose(t.Call("mean", (whole,), (("axis", t.Number(1)),)))
+        case t.Transpose(t.Call("ones", (size,))), whole:
+            return size, t.Transpose(t.Call("mean", (whole,), (("axis", t.Number(0)),)))
+    return None
+
+
+def divided(size: t.Tree, number: Number, below: Sequence[t.Tree]) -> tuple[Number, list[t.Tree]] | None:
+    """A number over factors, times a size that cancels with them; None where it does not."""
+    left = list(below)
+    for factor in opened(flattened(size)):
+        if factor in left:
+            left.remove(factor)
+            continue
+        match factor, number:
+            case t.Number(int(count)), Fraction(denominator=parts) if parts % count == 0:
+                number *= count
+            case _:
+                return None
+    return number.numerator if isinstance(number, Fraction) and number.denominator == 1 else number, left
 
 
 def flattened(tree: t.Tree) -> tuple[t.Tree, ...]:
@@ -228,11 +301,13 @@ def without_transposes(tree: t.Tree, symmetric: Set[t.Tree]) -> t.Tree:
 
 
 def strip(tree: t.Tree) -> t.Tree:
-    """Take the marks off diagonal matrices, identities and divisions entry by entry, which only printing needs."""
+    """Take off the marks that only printing needs: of diagonal matrices, identities, sums, divisions of entries."""
     if isinstance(tree, t.Call) and is_diagonal(tree):
         return t.Call("diag", tuple(strip(a) for a in tree.arguments))
     if isinstance(tree, t.Product) and tree.operator == "⊘":
         return t.Product("/", tuple(map(strip, tree.factors)))
+    if isinstance(tree, t.Call) and tree.function == "sum":
+        return t.Call("sum", tuple(strip(a) for a in tree.arguments))
     if tree == IDENTITY:
         return t.Name("I")
     return t.mapped(tree, strip)

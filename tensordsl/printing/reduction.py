@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
-from tensordsl.dims import AnySize
+from tensordsl.dims import AnySize, product
 from tensordsl.labels import Label
 from tensordsl.notation import tree as t
-from tensordsl.printing.names import is_differential
+from tensordsl.printing.names import is_differential, size_tree
 from tensordsl.printing.pieces import (
     Piece,
     chain,
@@ -22,6 +22,7 @@ from tensordsl.printing.pieces import (
     is_diagonal,
     position,
     times,
+    total,
     transposed,
     transposes,
     turned,
@@ -115,7 +116,10 @@ def between(graph: Graph, label: Label, edges: Sequence[Edge]) -> bool:
     if a != b:
         graph.edges.append(Edge(a, b, joined))
     elif closed:
-        graph.scalars.append(trace(graph, joined))
+        entries = hadamard([first.piece.tree, oriented(second, first.u).tree])
+        size = size_tree(product((graph.sizes[a], graph.sizes[label])))
+        cubed = not middle and is_high_power(entries)
+        graph.scalars.append(total(entries, size) if cubed else trace(graph, joined))
     else:
         graph.weights.setdefault(a, []).append(Piece(t.Call("diag", (joined.tree,))))
     return True
@@ -129,7 +133,8 @@ def at_the_end(graph: Graph, label: Label, edges: Sequence[Edge]) -> bool:
     weights = graph.weights.pop(label, [])
     last = other not in graph.kept and not edges_at(graph, other) and not graph.weights.get(other)
     if not weights and last:
-        graph.scalars.append(t.Call("sum", (edge.piece.tree,)))
+        size = product((graph.sizes[label], graph.sizes[other]))
+        graph.scalars.append(total(edge.piece.tree, size_tree(size)))
         return True
     ones = Piece(graph.special.ones(graph.sizes[label]), column=True)
     several = Piece(columns_product(weights), column=True)
@@ -140,7 +145,7 @@ def at_the_end(graph: Graph, label: Label, edges: Sequence[Edge]) -> bool:
 
 def alone(graph: Graph, label: Label, edges: Sequence[Edge]) -> bool:
     """A label of vectors alone: an inner product."""
-    graph.scalars.append(inner_product(graph, graph.weights.pop(label)))
+    graph.scalars.append(inner_product(graph, graph.weights.pop(label), size_tree(graph.sizes[label])))
     return True
 
 
@@ -163,13 +168,16 @@ def oriented(edge: Edge, row: Label) -> Piece:
 # --- scalars ------------------------------------------------------------------------------------------------------
 
 
-def inner_product(graph: Graph, weights: Sequence[Piece]) -> t.Tree:
-    """Σ w₁w₂⋯ of columns."""
+def inner_product(graph: Graph, weights: Sequence[Piece], size: t.Tree) -> t.Tree:
+    """Σ w₁w₂⋯ of columns of a size."""
     if len(weights) == 1:
         match weights[0].tree:
             case t.Call("diag", (whole,)) as diagonal_of if not is_diagonal(diagonal_of):
                 return t.Call("trace", (whole,))
-        return t.Call("sum", (weights[0].tree,))
+        return total(weights[0].tree, size)
+    whole = columns_product(weights)
+    if is_high_power(whole):
+        return total(whole, size)
     for place, weight in enumerate(weights):
         if weight.select is not None:
             return entry([w for p, w in enumerate(weights) if p != place], position(weight.select))
@@ -179,6 +187,14 @@ def inner_product(graph: Graph, weights: Sequence[Piece]) -> t.Tree:
         tree = times(transposed(Piece(first)), last).tree
         found += [tree, transposed(Piece(tree)).tree]
     return plainest(graph, found)
+
+
+def is_high_power(tree: t.Tree) -> bool:
+    """Whether a product of entries is one of three or more that are equal: xᵀ x is a product, sum(x**3) is none."""
+    match tree:
+        case t.Power(_, t.Number(int(exponent))):
+            return exponent > 2
+    return False
 
 
 def entry(weights: Sequence[Piece], place: t.Tree) -> t.Tree:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tensordsl.notation import tree as t
-from tensordsl.printing.index import signed_tree
+from tensordsl.printing.names import signed_tree
 from tensordsl.printing.pieces import IDENTITY, chain, natural, transposes, turned
 
 
