@@ -384,7 +384,7 @@ def normal_sum(node: Expr, slots: Groups) -> tuple[Number, Expr, Groups]:
 def _normal(node: Sum) -> tuple[int, bool, Expr]:
     """The sign, whether it is transposed, and the sum that stands for a sum, its negative and its transpose."""
     turns = False
-    if node.ndim == 2 and 1 not in node.shape:
+    if node.ndim == 2:
         labels = {0: node.shape[0], 1: node.shape[1]}
         terms = [contract(1, [(term, ((0,), (1,)))], ((1,), (0,)), labels) for term in node.terms]
         other = add_terms(terms, node.shape[::-1])

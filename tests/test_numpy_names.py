@@ -195,6 +195,8 @@ WORDS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "where of two": (lambda: td.where(X > 0, X), td.UnsupportedError, "a condition and two branches"),
     "and of numbers": (lambda: X & X, td.UnsupportedError, "& is of truth values"),
     "or of numbers": (lambda: (X > 0) | 3, td.UnsupportedError, r"\| is of truth values"),
+    "not of a count": (lambda: ~td.sum(X > 0), td.UnsupportedError, "~ is of truth values"),
+    "not of a multiple": (lambda: ~(2 * (X > 0)), td.UnsupportedError, "~ is of truth values"),
     "not of numbers": (lambda: ~X, td.UnsupportedError, "~ is of truth values"),
     "sort": (lambda: np.sort(X), td.UnsupportedError, "np.sort has no meaning.*td.elementwise or td.primitive"),
     "an array": (lambda: np.asarray(X), td.UnsupportedError, "no array of numbers before it is evaluated"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tensordsl.contraction import as_operands, contract, number, number_of, scale, zero
+from tensordsl.contraction import as_operands, contract, number, scale, zero
 from tensordsl.dims import AnySize
 from tensordsl.dims import divide as divide_sizes
 from tensordsl.expr import Contraction, Expr, Number, Primitive
@@ -78,9 +78,6 @@ def blocks_of(node: Expr) -> Blocks:
     left = [label for label in sizes if label not in used]
     loose = [(f, s) for f, s in operands if not set(flat(s)) & used]
     scalar = contract(1, loose, (), {label: sizes[label] for label in left}) if loose or left else None
-    value = None if scalar is None else number_of(scalar)
-    if value is not None:
-        coefficient, scalar = coefficient * value, None
     return Blocks(coefficient, scalar, tuple(factors))
 
 
