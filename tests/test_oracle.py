@@ -76,7 +76,7 @@ ENTRIES: list[Any] = [
     ("td.vec(A)", "vec(A)"), ("td.vec(T)", "vec(T)"),
     ("td.unvec(td.exp(td.vec(A)), (m, k))", "unvec(np.exp(vec(A)), (m, k))"),
     ("td.unvec(td.kron(x, y), (k, m))", "np.outer(y, x)"), "A.T * y", "U.T", "td.transpose(T, (1, 2, 0))",
-    "td.transpose(A)", "td.swapaxes(T, 0, -1)", "td.moveaxis(T, 0, -1)", "td.moveaxis(T, 2, 0)",
+    "td.transpose(A)", "td.swapaxes(T, 0, -1)", "td.moveaxis(T, 0, -1)", "td.moveaxis(T, 2, 0)", "td.moveaxis(T, (0, 1), (2, 0))",
     "td.reshape(A * A, (m, k))", "td.reshape(T, (m * k, 4))", "td.reshape(A, -1)", "td.reshape(A, (m, k), order='F')",
     "td.ravel(A)", "td.ravel(A, order='F')", "td.expand_dims(x, 1) * y", "td.expand_dims(A, (0, 2))",
     "td.squeeze(O) * x", "td.squeeze(V, axis=-1)", ("td.broadcast(x, (k, m)) * A", "x * A"), "td.concatenate([x, y])",

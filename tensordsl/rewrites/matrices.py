@@ -56,14 +56,13 @@ def blocks_of(node: Expr) -> Blocks:
         first, *rest = flat(slots) or (None,)
         for label in rest:
             component[root(label)] = root(first)  # type: ignore[arg-type]
-    kept = set(rows) | set(columns)
     if len(set(rows)) < len(rows) or len(set(columns)) < len(columns):
         return whole
     factors: list[tuple[Expr, ...]] = []
     used: set[int] = set()
     for row, column in zip(rows, columns, strict=True):
         here = {label for label in sizes if root(label) in (root(row), root(column))}
-        if sizes[row] != sizes[column] or here & kept != {row, column} or here & used:
+        if sizes[row] != sizes[column] or here & used:
             return whole
         if row != column and root(row) != root(column):
             return whole  # a column times a row: not invertible
