@@ -1001,3 +1001,12 @@ def test_whatever_is_written_is_read_or_refused(dialect: str) -> None:
         except td.TensorDSLError:
             refused += 1
     assert 100 < refused < 1500
+
+
+@pytest.mark.parametrize(
+    "text", [r"\det(A \otimes B)", r"\operatorname{tr}(A \otimes B)", r"\operatorname{tr} (A \otimes B)^{-1}"]
+)
+def test_factors_of_a_square_kronecker_product_are_square(text: str) -> None:
+    found = td.parse(text, dialect="latex", infer=True)
+    assert all(symbol.shape[0] == symbol.shape[1] for symbol in found.symbols)
+    assert len(found.dims) == 2

@@ -130,6 +130,7 @@ def square_matrix(what: str, a: object) -> Expr:
             [(node, True)],
             "The last two axes must have one size.",
             (node.shape[-2], node.shape[-1]) if node.ndim > 1 else None,
+            ((node, -2), (node, -1)) if node.ndim > 1 else (),
         )
     return node
 

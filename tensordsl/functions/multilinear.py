@@ -367,6 +367,7 @@ def _square(a: object, offset: int, axis1: int, axis2: int, what: str) -> Expr:
             [(node, True)],
             "Use td.einsum to name the axes meant.",
             (node.shape[0], node.shape[1]) if node.ndim > 1 else None,
+            ((node, 0), (node, 1)) if node.ndim > 1 else (),
         )
     by = _offset(offset, what)
     if by:

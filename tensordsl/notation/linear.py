@@ -355,7 +355,8 @@ def matrix_power(base: Expr, exponent: int) -> Expr:
         raise ParseError(f"A matrix power goes up to {HIGHEST}; give the matrix a name, and power it in Python.")
     if base.ndim != 2 or base.shape[0] != base.shape[1]:
         sizes: tuple[AnySize, AnySize] | None = (base.shape[0], base.shape[1]) if base.ndim == 2 else None
-        raise mismatch("Only a square matrix has powers.", [(base, True)], "Multiply by a transpose.", sizes)
+        axes = ((base, 0), (base, 1)) if base.ndim == 2 else ()
+        raise mismatch("Only a square matrix has powers.", [(base, True)], "Multiply by a transpose.", sizes, axes)
     if exponent < 0:
         base = functions["inv"](base)
     result = identity(base.shape[0])
