@@ -177,28 +177,13 @@ def sizes(tree: Tree) -> set[str]:
 
 def indices(tree: Tree) -> set[str]:
     """The names that stand for indices: those in brackets, each alone, and those after the arrow."""
-    found: set[str] = set()
-    stack = [tree]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Axis):
-            found.update(node.indices)
-        elif isinstance(node, Subscript):
-            found.update(key.name for key in node.keys if isinstance(key, Name))
-        stack += children(node)
-    return found
+    keys = [key for part in walk(tree) if isinstance(part, Subscript) for key in part.keys]
+    return axes(tree) | {key.name for key in keys if isinstance(key, Name)}
 
 
 def axes(tree: Tree) -> set[str]:
     """The names after an arrow, or of a sum: indices for certain."""
-    found: set[str] = set()
-    stack = [tree]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Axis):
-            found.update(node.indices)
-        stack += children(node)
-    return found
+    return {name for part in walk(tree) if isinstance(part, Axis) for name in part.indices}
 
 
 def walk(tree: Tree) -> Iterator[Tree]:
