@@ -10,7 +10,7 @@ import numpy as np
 from tensordsl.contraction import contract
 from tensordsl.dims import AnySize, divide
 from tensordsl.errors import ShapeError, UnsupportedError
-from tensordsl.expr import Expr, operation
+from tensordsl.expr import Expr, brief, operation
 from tensordsl.functions import norms
 from tensordsl.functions.arranging import concatenate, moveaxis, ravel, reshape, swapaxes
 from tensordsl.functions.convert import as_expr, axis_numbers, mismatch, one_axis, plain
@@ -228,7 +228,11 @@ def delete(arr: object, obj: Any, axis: int | None = None) -> Expr:
     """Without the entries at places along an axis, among all entries in their order for None."""
 
     def without(node: Expr) -> Expr:
-        kept = np.delete(np.arange(known_length(node, "delete")), np.asarray(obj))
+        try:
+            places = obj if isinstance(obj, slice) else np.asarray(obj)
+            kept = np.delete(np.arange(known_length(node, "delete")), places)
+        except (IndexError, ValueError, TypeError) as error:
+            raise UnsupportedError(f"delete from {brief(node)}: {error}.") from None
         return node[..., kept]  # type: ignore[no-any-return]
 
     return along(without, arr, axis, "delete")

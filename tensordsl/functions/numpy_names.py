@@ -73,7 +73,7 @@ for _same, _names in (
     (reductions.min_, ["amin"]),
     (choices.abs_, ["fabs"]),
     (elementwise.power, ["float_power"]),
-    (matmul, ["linalg.matmul", "matvec"]),
+    (matmul, ["linalg.matmul"]),
     (tensordot, ["linalg.tensordot"]),
     (cross, ["linalg.cross"]),
     (outer, ["linalg.outer"]),
@@ -300,8 +300,10 @@ def diff(a: object, n: int = 1, axis: int = -1) -> Expr:
     def step(node: Expr) -> Expr:
         return subtract(node[..., 1:], node[..., :-1])
 
-    node = as_expr(a)
-    for _ in range(whole_number(n, "diff")):
+    node, times = as_expr(a), whole_number(n, "diff")
+    if times < 0:
+        raise UnsupportedError(f"diff takes differences {times} times; expected a whole number from 0.")
+    for _ in range(times):
         node = along(step, node, axis, "diff")
     return node
 
@@ -310,13 +312,13 @@ def diff(a: object, n: int = 1, axis: int = -1) -> Expr:
 def trapezoid(y: object, x: object = None, dx: Any = 1.0, axis: int = -1) -> Expr:
     """The integral along an axis by the trapezoidal rule."""
 
-    def integral(node: Expr) -> Expr:
-        width = as_expr(dx) if x is None else diff(x)
-        return scale(0.5, sum_(multiply(add(node[..., 1:], node[..., :-1]), width), -1))
-
-    node = as_expr(y)
-    place = one_axis(axis, node, "trapezoid")
-    return integral(moveaxis(node, place, -1))
+    whole = as_expr(y)
+    place = one_axis(axis, whole, "trapezoid")
+    node, at = moveaxis(whole, place, -1), None if x is None else as_expr(x)
+    if at is not None and at.ndim > 1:  # places of their own for each of the integrals
+        at = moveaxis(at, axis, -1)
+    width = as_expr(dx) if at is None else diff(at)
+    return scale(0.5, sum_(multiply(add(node[..., 1:], node[..., :-1]), width), -1))
 
 
 @means("cov")
@@ -329,7 +331,7 @@ def cov(m: object, y: object = None, rowvar: bool = True, bias: bool = False, dd
     apart = subtract(rows, mean(rows, 1, keepdims=True))
     less = (0 if bias else 1) if ddof is None else whole_number(ddof, "ddof of cov")
     found = elementwise.divide(matmul(apart, transpose(apart)), as_expr(rows.shape[1] - less))
-    return found[0, 0] if node.ndim == 1 else found
+    return found[0, 0] if rows.shape[0] == 1 else found
 
 
 @means("corrcoef")
@@ -347,6 +349,12 @@ def vecdot(x1: object, x2: object, *, axis: int = -1) -> Expr:
     """The inner products along an axis, broadcast."""
     left, right = as_expr(x1), as_expr(x2)
     return sum_(multiply(moveaxis(left, axis, -1), moveaxis(right, axis, -1)), -1)
+
+
+@means("matvec")
+def matvec(x1: object, x2: object) -> Expr:
+    """Matrices times vectors."""
+    return matmul(x1, as_expr(x2)[..., None])[..., 0]  # type: ignore[no-any-return]
 
 
 @means("vecmat")

@@ -380,25 +380,27 @@ class IndexPrinter:
         whole = t.Slice(None, None, None)
         found = [sliced.get(group[0]) if len(group) == 1 else None for group in slots]
         rows = dict.fromkeys(cut[1] for cut in found if cut is not None and cut[0].positions is not None)
+        # Side by side, lists are read pair by pair, and a list and a position as NumPy's rule has it.
+        apart = len(rows) > 1 or (bool(rows) and any(cut is not None and cut[1] is None for cut in found))
         keys: list[t.Tree] = []
         indices: list[t.Tree] = []
-        lists: list[list[t.Tree]] = [[] for _ in rows]  # side by side they would be read pair by pair
+        lists: list[list[t.Tree]] = [[] for _ in rows]
         for group, cut in zip(slots, found, strict=True):
             if cut is not None and cut[1] is None:
                 keys.append(size_tree(cut[0].start))
                 continue
-            several = cut is not None and cut[1] in rows and len(rows) > 1
+            several = cut is not None and cut[1] in rows and apart
             keys.append(whole if cut is None or several else slice_tree(cut[0]))
             for row, taken in zip(rows, lists, strict=True):
                 taken.append(slice_tree(cut[0]) if cut is not None and several and cut[1] == row else whole)
             labels = group if cut is None or cut[1] is None else (cut[1],)
             indices.append(key(tuple(name for label in labels for name in named[label])))
         base = self.argument(node)
-        if len(rows) <= 1 and not any(isinstance(k, t.Slice | t.Items) and k != whole for k in keys):
+        if not apart and not any(isinstance(k, t.Slice | t.Items) and k != whole for k in keys):
             places = iter(indices)
             return t.Subscript(base, tuple(next(places) if isinstance(k, t.Slice) else k for k in keys))
         result: t.Tree = base if all(k == whole for k in keys) else t.Subscript(base, tuple(keys))
-        for taken in lists if len(rows) > 1 else []:
+        for taken in lists if apart else []:
             result = t.Subscript(result, tuple(taken))
         return t.Subscript(result, tuple(indices)) if indices else result
 

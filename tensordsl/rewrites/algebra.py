@@ -15,6 +15,7 @@ from tensordsl.contraction import (
     scale,
     split_coefficient,
 )
+from tensordsl.errors import UnsupportedError
 from tensordsl.expr import Contraction, Elementwise, Expr, Number, Primitive, Sum
 from tensordsl.facts import is_positive
 from tensordsl.functions.analytic import exp, log, sqrt
@@ -161,11 +162,14 @@ def _power_of_number(value: Number, exponent: Number) -> Number | None:
     """A number to a power, where that is exact, or a whole power."""
     if isinstance(value, complex) or value == 1:
         return None if isinstance(value, complex) else 1
-    if is_whole(exponent):
-        return number_of(power(number(value), exponent))
-    if not isinstance(value, int | Fraction) or value < 0:
+    try:
+        if is_whole(exponent):
+            return number_of(power(number(value), exponent))
+        if not isinstance(value, int | Fraction) or value < 0:
+            return None
+        root, short = exact(float(value) ** float(exponent)), exact(exponent)  # type: ignore[arg-type]
+    except (UnsupportedError, OverflowError):  # too large, or 1/0
         return None
-    root, short = exact(float(value) ** float(exponent)), exact(exponent)  # type: ignore[arg-type]
     if not isinstance(root, int | Fraction) or not isinstance(short, Fraction):
         return None
     return root if Fraction(root) ** short.denominator == Fraction(value) ** short.numerator else None
@@ -299,7 +303,15 @@ def of_positive(node: Elementwise) -> Expr | None:
     """
     if not is_positive(node.children[0]):
         return None
-    return number(1, node.shape) if node.record.name == "sign" else node.children[0]
+    if node.record.name != "sign":
+        return node.children[0]
+    return None if _may_be_empty(node.children[0]) else number(1, node.shape)
+
+
+def _may_be_empty(node: Expr) -> bool:
+    """Whether something is summed: over no entry at all the sum of what is positive is zero."""
+    summed = isinstance(node, Contraction) and set(flat(node.output)) != set(range(len(node.sizes)))
+    return summed or (isinstance(node, Contraction | Sum | Elementwise) and any(map(_may_be_empty, node.children)))
 
 
 @rule("algebra", Contraction)

@@ -42,7 +42,7 @@ class Blocks(NamedTuple):
 def blocks_of(node: Expr) -> Blocks:
     """A matrix taken apart by its labels: components of the contraction are the factors of a Kronecker product."""
     whole = Blocks(1, None, ((node,),))
-    if not isinstance(node, Contraction) or node.ndim != 2 or len(node.output[0]) != len(node.output[1]):
+    if not isinstance(node, Contraction) or node.ndim != 2 or not len(node.output[0]) == len(node.output[1]) > 0:
         return whole
     coefficient, operands, (rows, columns), sizes = as_operands(node)
     component = {label: label for label in sizes}

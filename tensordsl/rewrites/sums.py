@@ -132,14 +132,17 @@ def squares_of_sine_and_cosine(node: Sum) -> Expr | None:
     """
     if len(node.terms) > SHORT:
         return None
-    left: dict[tuple[Expr, Expr], tuple[str, int]] = {}
+    left: dict[tuple[Expr, Groups, Expr], tuple[str, int]] = {}
     for place, term in enumerate(node.terms):
+        _, operands, output, _ = as_operands(term)
         for name in ("sin", "cos"):
-            for factor in dict.fromkeys(as_operands(term)[1]):
-                if not named(factor.node, name) or as_operands(term)[1].count(factor) < 2:
+            for factor in dict.fromkeys(operands):
+                if not named(factor.node, name) or operands.count(factor) < 2:
+                    continue
+                if not set(flat(factor.slots)) <= set(flat(output)):  # labels of other names may be summed elsewhere
                     continue
                 rest = _without_square(term, factor)
-                key = (factor.node.children[0], rest)
+                key = (factor.node.children[0], factor.slots, rest)
                 if key in left and left[key][0] != name:
                     others = [t for p, t in enumerate(node.terms) if p not in (place, left[key][1])]
                     return add_terms([*others, rest], node.shape)
