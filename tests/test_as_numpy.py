@@ -25,7 +25,7 @@ CODE: dict[str, Callable[..., Any]] = {
     "squares of sine and cosine on other axes": lambda x: np.sin(x)[:, None] ** 2 + np.cos(x) ** 2,
     "of a matrix and its transpose": lambda A: np.sin(A) ** 2 + np.cos(A).T ** 2,
     "summed on other axes": lambda A, x: (A * np.sin(x)[:, None] ** 2).sum() + (A * np.cos(x) ** 2).sum(),
-    "product with a stack of vectors": lambda A, B: getattr(np, "matvec", np.matmul)(A, B),  # NumPy 2.2
+    "product with a stack of vectors": lambda A, B: getattr(np, "matvec", np.matmul)(A, 1.0 * B),  # NumPy 2.2
     "trapezoid at places along another axis": lambda A, B: np.trapezoid(A, B, axis=0),
     "cov of one row": lambda r: np.cov(r * 1.0),
     "corrcoef of one row": lambda r: np.corrcoef(r * 1.0),
