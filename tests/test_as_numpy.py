@@ -27,6 +27,7 @@ CODE: dict[str, Callable[..., Any]] = {
     "summed on other axes": lambda A, x: (A * np.sin(x)[:, None] ** 2).sum() + (A * np.cos(x) ** 2).sum(),
     "product with a stack of vectors": lambda A, B: getattr(np, "matvec", np.matmul)(A, 1.0 * B),  # NumPy 2.2
     "trapezoid at places along another axis": lambda A, B: np.trapezoid(A, B, axis=0),
+    "the first condition that holds": lambda x: np.select([x > 0, x > -1], [x, 2 * x], x * x),
     "cov of one row": lambda r: np.cov(r * 1.0),
     "corrcoef of one row": lambda r: np.corrcoef(r * 1.0),
     "inverse of one entry": lambda M: np.linalg.inv(2 * M),

@@ -1010,3 +1010,11 @@ def test_factors_of_a_square_kronecker_product_are_square(text: str) -> None:
     found = td.parse(text, dialect="latex", infer=True)
     assert all(symbol.shape[0] == symbol.shape[1] for symbol in found.symbols)
     assert len(found.dims) == 2
+
+
+def test_bars_around_a_column_and_zeros_with_sizes() -> None:
+    a, b, x, A = td.scalar("a"), td.scalar("b"), td.vector("x", 3), td.matrix("A", 3, 3)
+    column = td.parse(r"\begin{Vmatrix} a \\ b \end{Vmatrix}", dialect="latex", a=a, b=b)
+    assert column.evaluate(a=3.0, b=4.0) == 5
+    assert td.parse(r"x + 0_{3}", dialect="latex", x=x) == x
+    assert td.parse(r"A + 0_{3 \times 3}", dialect="latex", A=A) == A

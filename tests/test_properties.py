@@ -410,3 +410,12 @@ def test_the_numerical_check_finds_what_is_wrong_among_them(symbol: td.Expr) -> 
 def test_the_numerical_check_has_tall_data() -> None:
     tall = td.matrix("W", td.dim("m"), td.dim("b"))
     assert td.check_derivative(inv(tall.T @ tall) @ tall.T @ td.vector("y", td.dim("m")), tall) < 1e-7
+
+
+def test_a_constant_that_is_not_symmetric() -> None:
+    """Orientation is free for symmetric constants alone, and for functions of them entry by entry."""
+    C = td.constant(np.array([[1.0, 2, 0], [0, 1, 0], [3, 0, 1]]))
+    v = td.vector("v", 3)
+    for M in (C, td.exp(C)):
+        assert td.simplify(M @ v - v @ M) != td.zeros(3)
+        assert td.simplify((M + M.T) @ v - v @ (M + M.T)) == td.zeros(3)
