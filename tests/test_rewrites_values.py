@@ -398,6 +398,7 @@ CASES = [
     "(1 + td.exp(x)) ** -0.5",
     "td.exp(x) * td.sigmoid(-x) ** 0.5",
     "td.exp(x) * td.sigmoid(-x) ** 3",
+    'td.einsum("ij,jk,kl->ikl", inv(X @ Y), X, Y)',
     "td.exp(X) * td.sigmoid(-X).T",
     "td.exp(X) * td.sigmoid(-x)",
     "td.outer(td.exp(x), td.sigmoid(-x))",

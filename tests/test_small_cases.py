@@ -245,3 +245,17 @@ def test_the_diagonal_of_a_selection() -> None:
                 td.einsum("ii,ji->ij", I[one], I[other]).evaluate(), np.einsum("ii,ji->ij", p, q)
             )
             assert float(td.trace(I[one] @ I[other]).evaluate()) == np.trace(p @ q)
+
+
+@pytest.mark.parametrize("output", ["ik", "ikl", "kil"])
+def test_a_factor_inside_an_inverse_that_the_output_shows(output: str) -> None:
+    k, m = td.dims("k m")
+    U, V = td.matrix("U", k, m), td.matrix("V", m, k)
+    u, v = rng.normal(size=(2, 3)), rng.normal(size=(3, 2))
+    found = td.einsum(f"ij,jk,kl->{output}", td.linalg.inv(U @ V), U, V).evaluate(U=u, V=v)
+    np.testing.assert_allclose(found, np.einsum(f"ij,jk,kl->{output}", np.linalg.inv(u @ v), u, v))
+
+
+def test_scalars_side_by_side_write_their_sums() -> None:
+    e = td.stack([X @ X + X[0] * X[1], A[0] @ X])
+    assert td.parse(str(e), X=X, A=A) == e

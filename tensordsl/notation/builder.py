@@ -309,7 +309,8 @@ class Builder(Literals):
     def argument(self, tree: t.Tree) -> Any:
         """An expression, or a list of expressions, as of what is stacked; a list of numbers is a constant."""
         if isinstance(tree, t.Items) and not is_data(tree):
-            return [self.argument(item) for item in tree.items]
+            values = [self.argument(item) for item in tree.items]
+            return [v.tensor() if isinstance(v, Indexed) and not v.sizes() else v for v in values]
         if tree == t.Name("None") and "None" not in self.symbols:
             return None
         return self.operand(tree)

@@ -61,12 +61,13 @@ def index_tree(node: Expr, taken: frozenset[str] = frozenset()) -> t.Tree:
     return index_tree(node, taken | more) if more else tree
 
 
-def tensor_tree(node: Expr, taken: frozenset[str]) -> t.Tree:
-    """The tree of a tensor, or of one within a text, where an index may still have the name of a size that is shown."""
+def tensor_tree(node: Expr, taken: frozenset[str], closed: bool = False) -> t.Tree:
+    """The tree of a tensor, or of one within a text, where an index may still have the name of a size that is shown;
+    `closed`, the sums of a scalar are written out."""
     node = distributed(readable(node))
     axes = name_axes(node, index_names(node, taken))
     printer = IndexPrinter(node, axes, taken)
-    body = printer.body(node, axes, frozenset(name for names in axes for name in names))
+    body = printer.body(node, axes, frozenset(name for names in axes for name in names), closed and node.ndim == 0)
     return body if node.ndim == 0 else t.Arrow(body, arrow_axes(body, axes, printer.sizes))
 
 
@@ -438,7 +439,7 @@ class IndexPrinter:
         for found in (self.combined(node), whole_tree(node)):
             if found is not None:
                 return found
-        return unindexed(tensor_tree(node, self.taken))
+        return unindexed(tensor_tree(node, self.taken, closed=True))
 
     def combined(self, node: Expr) -> t.Tree | None:
         """Scalars times whole tensors, added: `2*x - y`, which needs no indices. None for anything else."""

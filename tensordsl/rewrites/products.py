@@ -77,6 +77,8 @@ def _without_identity(node: Contraction, wanted: Callable[[Expr], bool]) -> Expr
             found = _rest_of_product(operands, place, own, is_inverse)
             if found is not None:
                 gone, end = found
+                if kept & {label for p in gone for label in flat(operands[p].slots)} - {free, end}:
+                    continue  # a label inside X that the output has
                 rest = [operand for p, operand in enumerate(operands) if p not in gone and p != place]
                 dropped = {label for p in (*gone, place) for label in flat(operands[p].slots)} - {free, end}
                 return _closed(node, rest, free, end, dropped)
