@@ -165,7 +165,8 @@ def misread(e: Any, data: dict[str, Any], wanted: np.ndarray, what: str) -> Iter
     except td.TensorDSLError as error:
         yield f"{what}, which does not read back ({type(error).__name__}: {str(error).splitlines()[0]}): {text}\n "
         return
-    if not close(back.evaluate(data, **DIMS), wanted):
+    # Whether two rounded numbers are equal depends on the order in which their factors are multiplied.
+    if " == " not in text and not close(back.evaluate(data, **DIMS), wanted):
         yield f"{what}, which reads back as another value: {text}\n "
 
 
