@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tensordsl.dims import AnySize
 from tensordsl.expr import Expr, Number
 from tensordsl.labels import Label, flat
 from tensordsl.program.emitter import Emitter, Value, literal
-from tensordsl.program.instructions import Instruction, Register, Term
-from tensordsl.program.kernels import Labelled, align, letters, signature
+from tensordsl.program.instructions import Register, Term
+from tensordsl.program.kernels import Full, Labels, Pack, Reshape, Scatter, Write, align, signature
 
 
 def assemble(out: Emitter, terms: Sequence[Term], node: Expr) -> Value:
@@ -19,50 +20,36 @@ def assemble(out: Emitter, terms: Sequence[Term], node: Expr) -> Value:
     ranked = sorted(plain, key=lambda t: -out.count(t.sizes[la] for la in t.labels))
     ranked.sort(key=lambda t: t.coefficient == -1)  # what is subtracted comes after what it is subtracted from
     for term in ranked:
-        total = added(out, total, term, node)
+        total = plain_value(out, term, node, term.coefficient) if total is None else added(out, total, term, node)
     if not structured:
         assert total is not None
-        if total.register.ndim < node.ndim:
-            shape = [1] * node.ndim
-            return Value(
-                out.emit(
-                    "view",
-                    f"np.reshape({total.register.name}, {out.shape(shape)})",
-                    [total.register],
-                    shape,
-                    view_of=total.register,
-                ),
-                total.ones,
-            )
         return total
     buffer = buffer_for(out, total, structured, node)
     for term in structured:
-        write(out, term, buffer, node)
-    return Value(buffer)
+        write(out, term, buffer)
+    return Value(buffer, tuple(range(node.ndim)))
 
 
 def plain_value(out: Emitter, term: Term, node: Expr, coefficient: Number) -> Value:
-    """A term without deltas, its axes those of the node."""
+    """A term without deltas, its axes among those of the node."""
     core = number_register(coefficient) if term.core is None else out.scaled(term.core, coefficient)
     if not core.sizes:  # a number, which NumPy adds to an array of any shape and dtype as it is
-        return Value(core, frozenset(p for p, size in enumerate(node.shape) if size != 1))
-    order = list(flat(term.output))
-    ones = frozenset(p for p, group in enumerate(term.output) if len(group) == 1 and group[0] not in term.labels)
-    missing = [label for group in term.output if len(group) > 1 for label in group if label not in term.labels]
-    source = align(Labelled(core.name, term.labels), order)
-    absent = [label for label in order if label not in term.labels]
-    lead = len(order) - core.ndim - source.count("None") if core.ndim or order else 0
-    if lead and absent and (any(len(group) != 1 for group in term.output) or lead > 0):
-        source = f"{source}[{', '.join(['None'] * lead + ['...'])}]"
-    sizes = [1 if label in absent else term.sizes[label] for label in order]
-    if missing:
-        sizes = [term.sizes[la] if la in missing else size for la, size in zip(order, sizes, strict=True)]
-        source = f"np.broadcast_to({source}, {out.shape(sizes)})"
-    register = out.view(core, source, sizes)
-    if any(len(group) != 1 for group in term.output):
-        shape = [1 if p in ones else size for p, size in enumerate(node.shape)]
-        register = out.emit("view", f"{register.name}.reshape{out.shape(shape)}", [register], shape, view_of=register)
-    return Value(register, ones)
+        return Value(core, ())
+    place = {label: axis for axis, group in enumerate(term.output) for label in group}
+    axes = tuple(place[label] for label in term.labels)
+    merged = {axis for axis in axes if len(term.output[axis]) != 1}
+    if not merged:
+        return Value(core, axes)
+    # Axes that are groups of labels: their labels side by side, then made one axis.
+    kept = [axis for axis in range(node.ndim) if axis in axes]
+    order = tuple(label for axis in kept for label in term.output[axis])
+    sizes = [term.sizes[label] for label in order]
+    shape = [node.shape[axis] for axis in kept]
+    labels = tuple(term.output[axis][0] if len(term.output[axis]) == 1 else -1 - axis for axis in kept)
+    source = out.spread(core, term.labels, order, sizes)
+    # Axes that do not lie side by side are copied when they are made one.
+    kernel = Reshape((order,), labels, out.shape(shape)) if source is core else Pack((order,), labels, out.shape(shape))
+    return Value(out.emit(kernel, [source], shape), tuple(kept))
 
 
 def number_register(value: Number) -> Register:
@@ -70,139 +57,110 @@ def number_register(value: Number) -> Register:
     return Register(text, (), text, False, False if isinstance(value, complex) else None)
 
 
-def added(out: Emitter, total: Value | None, term: Term, node: Expr) -> Value:
-    if total is None:
-        return plain_value(out, term, node, term.coefficient)
+def union(out: Emitter, values: Sequence[Value], node: Expr) -> Labels:
+    """The axes along which any of the values varies, in the order in which the largest of them lies in memory."""
+    largest = max(values, key=lambda value: (out.count(value.register.sizes), value.axes == tuple(sorted(value.axes))))
+    everything = {axis for value in values for axis in value.axes}
+    if set(largest.axes) == everything:
+        return largest.axes
+    return tuple(sorted(everything))
+
+
+def added(out: Emitter, total: Value, term: Term, node: Expr) -> Value:
     subtract = term.coefficient == -1
     value = plain_value(out, term, node, 1 if subtract else term.coefficient)
-    ones = total.ones & value.ones
-    a, b = total.register, value.register
-    sizes = [1 if p in ones else size for p, size in enumerate(node.shape)] if a.ndim or b.ndim else []
-    register = out.emit(
-        "map",
-        f"{a.name} {'-' if subtract else '+'} {b.name}",
-        [a, b],
-        sizes,
-        labels="x-y" if subtract else "x+y",
-        flops=out.count(sizes),
+    axes = union(out, [total, value], node)
+    register = out.map(
+        "{0} - {1}" if subtract else "{0} + {1}",
+        "x-y" if subtract else "x+y",
+        [(total.register, total.axes), (value.register, value.axes)],
+        axes,
+        [node.shape[axis] for axis in axes],
         ufunc="np.subtract" if subtract else "np.add",
-        arguments=(a.name, b.name),
     )
-    return Value(register, ones)
+    return Value(register, axes)
 
 
 def buffer_for(out: Emitter, total: Value | None, structured: Sequence[Term], node: Expr) -> Register:
+    """The array that structured terms are written into: zeros, or the sum of the plain terms."""
     cores = [term.core for term in structured if term.core is not None]
-    kinds = [core.name for core in cores]
-    kinds += [literal(t.coefficient) for t in structured if t.core is None or t.coefficient not in (1, -1)]
+    numbers = [literal(t.coefficient) for t in structured if t.core is None or t.coefficient not in (1, -1)]
+    first = 0 if total is None else 1
+    kinds = [f"{{{place + first}}}" for place in range(len(cores))] + numbers
+    axes = tuple(range(node.ndim))
+    opaque = tuple(tuple(-1 - node.ndim - place for place in range(core.ndim)) for core in cores)
     if total is None:
         # Of structure alone, as of np.eye and np.ones, the entries are floating-point numbers.
         kinds += [] if cores else ["np.float64"]
         dtype = f"np.result_type({', '.join(kinds)})"
-        return out.emit("allocate", f"np.zeros({out.shape(node.shape)}, {dtype})", cores, node.shape)
-    name = total.register.name
-    small = bool(total.ones) or total.register.ndim < node.ndim
-    source = f"np.broadcast_to({name}, {out.shape(node.shape)})" if small else name
-    return out.emit(
-        "allocate",
-        f"np.array({source}, dtype=np.result_type({', '.join([name, *kinds])}))",
-        [total.register, *cores],
-        node.shape,
-    )
+        return out.emit(Full(opaque, axes, "0", out.shape(node.shape), dtype), cores, node.shape)
+    dtype = f"np.result_type({', '.join(['{0}', *kinds])})"
+    return out.emit(Pack((total.axes, *opaque), axes, None, dtype), [total.register, *cores], node.shape)
 
 
-def write_gathered(
-    out: Emitter, term: Term, buffer: Register, view: str, labels: Sequence[Label], gathered: Sequence[Label]
-) -> None:
-    """Add a term at lists of places, which may name a place several times: `np.add.at` adds them all."""
+def write(out: Emitter, term: Term, buffer: Register) -> None:
+    """Add a structured term into the strided diagonal of the buffer where its entries are."""
+    labels: Labels = flat(term.output)
+    axes = labels
+    shape = keys = None
+    if any(len(group) != 1 for group in term.output):
+        shape = out.shape([term.sizes[label] for label in labels])
+        axes = tuple(group[0] if len(group) == 1 else -1 - place for place, group in enumerate(term.output))
+    if term.scatter:
+        found, places = [], []
+        for label in labels:
+            if label in term.scatter and term.scatter[label][0].positions is None:
+                select, row = term.scatter[label]
+                found.append(out.slice(select))
+                if row is not None:
+                    places.append(row)
+            else:
+                found.append(":")
+                places.append(label)
+        if set(found) != {":"}:
+            keys = tuple(found)
+        labels = tuple(places)
+    gathered = [label for label in dict.fromkeys(labels) if label in term.scatter]
+    if gathered:
+        scatter(out, term, buffer, Write((axes,), axes, labels, shape, keys), gathered)
+        return
+    sizes: list[AnySize] = [term.sizes[label] for label in dict.fromkeys(labels)]
+    if term.core is None:
+        kernel = Write((axes,), axes, labels, shape, keys, number=literal(term.coefficient))
+        out.write(kernel, buffer, [], out.count(sizes))
+        return
+    sign, scale = ("-=", 1) if term.coefficient == -1 else ("+=", term.coefficient)
+    kernel = Write((axes, term.labels), axes, labels, shape, keys, sign)
+    out.write(kernel, buffer, [out.scaled(term.core, scale)], out.count(sizes))
+
+
+def scatter(out: Emitter, term: Term, buffer: Register, into: Write, gathered: Sequence[Label]) -> None:
+    """Add a term at lists of places."""
+    labels = into.distinct
     rows = list(dict.fromkeys(term.scatter[label][1] for label in gathered))
     along = [label for label in labels if label in rows]  # a row that is an axis too is gone through beside its places
     rest = [label for label in labels if label not in gathered and label not in along]
     order = [*gathered, *along, *rest]
-    keys, operands = [], [buffer]
+    keys: list[str] = []
+    operands: list[Register] = []
     for label in (*gathered, *along):
         row = term.scatter[label][1] if label in term.scatter else label
         if label in term.scatter:
-            positions = out.positions(term.scatter[label][0])
-            operands.append(positions)
-            name = positions.name
+            operands.append(out.positions(term.scatter[label][0]))
+            name = f"{{{len(operands)}}}"
         else:
             name = f"np.arange({out.size(term.sizes[label])})"
         after = len(rows) - 1 - rows.index(row)
         keys.append(name + (f"[:{', None' * after}]" if after else ""))
-    places = [labels.index(label) for label in order]
-    turned = view if places == sorted(places) else f"{view}.transpose({', '.join(map(str, places))})"
     core = literal(term.coefficient)
     if term.core is not None:
-        register = out.scaled(term.core, term.coefficient)
-        core = align(Labelled(register.name, term.labels), [*(row for row in rows if row is not None), *rest])
-        operands.append(register)
-    places_text = ", ".join(keys) + ("," if len(keys) == 1 else "")
+        operands.append(out.scaled(term.core, term.coefficient))
+        core = align(f"{{{len(operands)}}}", term.labels, [*(row for row in rows if row is not None), *rest])
+    places = [labels.index(label) for label in order]
+    part = into.part("{0}")
+    turned = part if places == sorted(places) else f"{part}.transpose({', '.join(map(str, places))})"
+    text = f"np.add.at({turned}, ({', '.join(keys)}{',' if len(keys) == 1 else ''}), {core})"
     entries = out.count([term.scatter[gathered[0]][0].shape[0], *(term.sizes[label] for label in rest)])
-    out.instructions.append(
-        Instruction(
-            "diagonal",
-            buffer,
-            tuple(operands),
-            f"np.add.at({turned}, ({places_text}), {core})",
-            signature([term.labels], order),
-            entries,
-            16 * entries,
-            writes=True,
-        )
-    )
-
-
-def write(out: Emitter, term: Term, buffer: Register, node: Expr) -> None:
-    """Add a structured term into the strided diagonal of the buffer where its entries are."""
-    labels = list(flat(term.output))
-    view = buffer.name
-    if any(len(group) != 1 for group in term.output):
-        view += f".reshape{out.shape([term.sizes[label] for label in labels])}"
-    if term.scatter:
-        keys, places = [], []
-        for label in labels:
-            if label in term.scatter and term.scatter[label][0].positions is None:
-                select, row = term.scatter[label]
-                keys.append(out.slice(select))
-                if row is not None:
-                    places.append(row)
-            else:
-                keys.append(":")
-                places.append(label)
-        if set(keys) != {":"}:
-            view += f"[{', '.join(keys)}]"
-        labels = places
-    distinct = list(dict.fromkeys(labels))
-    if len(distinct) < len(labels):
-        names: dict[Label, str] = {}
-        view = f'np.einsum("{letters(labels, names)}->{letters(distinct, names)}", {view})'
-    core, operands = literal(term.coefficient), [buffer]
-    gathered = [label for label in distinct if label in term.scatter]
-    if gathered:
-        write_gathered(out, term, buffer, view, distinct, gathered)
-        return
-    sign = "+="
-    if term.core is not None:
-        scale = term.coefficient
-        if scale == -1:
-            sign, scale = "-=", 1
-        register = out.scaled(term.core, scale)
-        core = align(Labelled(register.name, term.labels), distinct)
-        operands.append(register)
-    entries = out.count(term.sizes[label] for label in distinct)
-    if not distinct and view == buffer.name:
-        view += "[()]"
-    source = f"{view}[...] {sign} {core}" if distinct or "[" not in view else f"{view} {sign} {core}"
-    out.instructions.append(
-        Instruction(
-            "diagonal",
-            buffer,
-            tuple(operands),
-            source,
-            signature([term.labels], labels),
-            entries,
-            16 * entries,
-            writes=True,
-        )
-    )
+    opaque = tuple(tuple(-100 - place for place in range(register.ndim)) for register in operands)
+    kernel = Scatter((into.inputs[0], *opaque), into.output, text, signature([term.labels], order))
+    out.write(kernel, buffer, operands, entries)

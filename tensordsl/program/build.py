@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, count
 
 from tensordsl.contraction import number_of
@@ -14,8 +13,10 @@ from tensordsl.functions import routines
 from tensordsl.functions.record import Routine
 from tensordsl.graph import topological
 from tensordsl.program.emitter import Emitter, literal
-from tensordsl.program.instructions import Instruction, Program, Register, Term
+from tensordsl.program.instructions import Program, Register
+from tensordsl.program.kernels import Apply, Full
 from tensordsl.program.lowering import Lowering
+from tensordsl.program.source import write
 from tensordsl.rewrites.rewriting import PHASES, simplified
 
 ASSUMED_SIZE = 100  # of a dimension that nothing fixes, for costs and the choice of paths only
@@ -60,7 +61,9 @@ def build(
         for e in expressions
     ]
 
-    used = _used_names(out.instructions, outputs, names)
+    kept = [r for o in outputs for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])]
+    written = write(out.instructions, kept, overwrite, out.size, out.count)
+    used = _words([*written.lines, *(register.name for register in kept)]) & set(names.values())
     preamble, parameters = [], []
     for d in dims:
         if names[d] not in used:
@@ -70,32 +73,26 @@ def build(
             parameters.append(d)
         else:
             preamble.append(f"{names[d]} = {place[0]}.shape[{place[1]}]")
-    instructions, lines, peak = _finish(out, outputs, overwrite)
     result = [
         o.name if isinstance(o, Register) else "(" + "".join(f"{t.core.name if t.core else 'None'}, " for t in o) + ")"
         for o in outputs
     ]
     head = ", ".join([*arguments.values(), *(names[d] for d in parameters)])
     tail = result[0] if len(result) == 1 else "(" + ", ".join(result) + ")"
-    source = "\n    ".join([f"def {name}({head}):", *preamble, *lines, f"return {tail}"]) + "\n"
-    size_of = [
-        out.count(r.sizes) * 8
-        for o in outputs
-        for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])
-    ]
+    source = "\n    ".join([f"def {name}({head}):", *preamble, *written.lines, f"return {tail}"]) + "\n"
     return Program(
         tuple(s.name for s in symbols),
         tuple(parameters),
         tuple(preamble),
-        tuple(instructions),
+        written.instructions,
         tuple(outputs),
         known,
         assumed,
         source,
         out.constants,
         {name: routine for routine, name in called.items()},
-        peak,
-        sum(size_of),
+        written.peak,
+        sum(8 * out.count(register.sizes) for register in kept),
     )
 
 
@@ -138,96 +135,24 @@ def dimensions(expressions: Sequence[Expr]) -> set[str]:
 
 def _fresh(lowering: Lowering, node: Expr, returned: list[Register]) -> Register:
     """The value of an output in storage of its own, full-sized: never an argument, a constant, or a broadcast view."""
-    out = lowering.out
+    out, order = lowering.out, tuple(range(node.ndim))
     number = number_of(node)
     if number is not None and node.ndim:
         entry = literal(number if isinstance(number, complex) else float(number))
-        return out.emit("allocate", f"np.full({out.shape(node.shape)}, {entry})", [], node.shape)
+        return out.emit(Full((), order, entry, out.shape(node.shape)), [], node.shape)
     value = lowering.dense(node)
     register = value.register
     if not node.ndim and not register.owned:  # an argument, or a number that is in no array
-        return out.emit("allocate", f"np.asarray({register.name})[()]", [register], ())
+        return out.emit(Apply(((),), (), "np.asarray({0})[()]", ""), [register], ())
+    own = any(target.name == register.root for i in out.instructions if not i.writes for target in i.targets)
     shared = any(register.root == other.root for other in returned)
-    root_owned = any(i.target.name == register.root for i in out.instructions if not i.writes)
-    if value.ones:
-        register = out.emit(
-            "allocate", f"np.broadcast_to({register.name}, {out.shape(node.shape)}).copy()", [register], node.shape
-        )
-    elif not root_owned or shared:
-        register = out.emit("allocate", f"np.array({register.name})", [register], node.shape)
+    if own and not shared and len(value.axes) == node.ndim:
+        register = out.arranged(register, value.axes, order)
+    else:
+        register = out.packed(register, value.axes, order, node.shape)
     returned.append(register)
     return register
 
 
-def _used_names(
-    instructions: Sequence[Instruction], outputs: Sequence[Register | tuple[Term, ...]], names: Mapping[str, str]
-) -> set[str]:
-    words = {word for i in instructions for word in re.findall(r"[^\W\d]\w*", i.source)}
-    words |= {
-        word
-        for o in outputs
-        for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])
-        for word in re.findall(r"[^\W\d]\w*", r.name)
-    }
-    return words & set(names.values())
-
-
-def _finish(
-    out: Emitter, outputs: Sequence[Register | tuple[Term, ...]], overwrite: bool
-) -> tuple[list[Instruction], list[str], int]:
-    """Liveness: steps write over what dies in them, storage is let go after its last use; and the peak of all alive."""
-    instructions = out.instructions
-    kept = {r.root for o in outputs for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])}
-    last: dict[str, int] = {}
-    names_of: dict[str, list[str]] = {}
-    for place, instruction in enumerate(instructions):
-        for register in (*instruction.operands, instruction.target):
-            last[register.root] = place
-        roots = names_of.setdefault(instruction.target.root, [])
-        if instruction.target.name not in roots:
-            roots.append(instruction.target.name)
-    allocated = {i.target.root for i in instructions if i.target.owned}
-    alive: dict[str, int] = {}
-    lines, done, total, peak = [], [], 0, 0
-    moved: dict[str, str] = {}  # roots whose storage was taken over by another register
-
-    for place, instruction in enumerate(instructions):
-        source = instruction.source
-        dead_here = [
-            root
-            for root in dict.fromkeys(r.root for r in instruction.operands)
-            if last[root] == place and root in allocated and root not in kept
-        ]
-        reused = None
-        if overwrite and instruction.ufunc and instruction.target.sizes and instruction.target.uniform:
-            for operand in instruction.operands:
-                if (
-                    operand.root in dead_here
-                    and operand.name == operand.root
-                    and operand.sizes == instruction.target.sizes
-                    and operand.name in instruction.arguments
-                    and sum(other.root == operand.root and other != operand for other in instruction.operands) == 0
-                ):
-                    reused = operand
-                    break
-            if reused is not None:
-                source = f"{instruction.ufunc}({', '.join([*instruction.arguments, f'out={reused.name}'])})"
-        line = source if instruction.writes else f"{instruction.target.name} = {source}"
-        lines.append(line)
-        if instruction.target.owned and not instruction.writes:
-            if reused is not None:
-                alive[instruction.target.root] = alive.pop(reused.root, 0)
-                moved[reused.root] = instruction.target.root
-            else:
-                alive[instruction.target.root] = 8 * out.count(instruction.target.sizes)
-                total += alive[instruction.target.root]
-        peak = max(peak, total)
-        gone = [name for root in dead_here for name in names_of.get(root, [])]
-        for root in dead_here:
-            if root not in moved:
-                total -= alive.pop(root, 0)
-        big = any(out.count(r.sizes) > 512 or r.ndim for r in instruction.operands)
-        if gone and big:
-            lines.append(f"del {', '.join(gone)}")
-        done.append(replace(instruction, source=source))
-    return done, lines, peak
+def _words(lines: Iterable[str]) -> set[str]:
+    return {word for line in lines for word in re.findall(r"[^\W\d]\w*", line)}

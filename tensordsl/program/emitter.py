@@ -1,10 +1,10 @@
-"""Emitting instructions: names, sizes as source, views, scaling. It knows no expression."""
+"""Emitting instructions: names, sizes as source, scaling. It knows no expression."""
 
 from __future__ import annotations
 
 from cmath import isfinite
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import isnan
 
@@ -15,15 +15,15 @@ from tensordsl.expr import Number, Pattern, Select
 from tensordsl.functions import routines
 from tensordsl.functions.record import ElementwiseRecord, PrimitiveRecord, Routine
 from tensordsl.program.instructions import Instruction, Register, Term
+from tensordsl.program.kernels import Arrange, Broadcast, Index, Kernel, Labels, Map, Pack, Places, Product
 
 
+@dataclass(frozen=True)
 class Value:
-    """A register that stands for a node; on the axes in `ones` it has extent one, to be broadcast."""
+    """A register that stands for a node: for each of its axes the axis of the node; along the others it is constant."""
 
-    __slots__ = ("ones", "register")
-
-    def __init__(self, register: Register, ones: frozenset[int] = frozenset()) -> None:
-        self.register, self.ones = register, ones
+    register: Register
+    axes: tuple[int, ...]
 
 
 def literal(value: Number) -> str:
@@ -64,10 +64,10 @@ class Emitter:
             if name not in self._reserved:
                 return name
 
-    def call(self, record: ElementwiseRecord | PrimitiveRecord, arguments: Sequence[str]) -> str:
+    def template(self, record: ElementwiseRecord | PrimitiveRecord, arity: int) -> str:
         """The source of a record's function, its routines called by the names that they have in this program."""
         names = {routine.__name__: self._called[routine] for routine in record.routines}
-        return record.numpy.format(*arguments, **names)
+        return record.numpy.format(*(f"{{{place}}}" for place in range(arity)), **names)
 
     def size(self, size: AnySize) -> str:
         """The source of a size."""
@@ -84,8 +84,11 @@ class Emitter:
         text = text[3:] if text.startswith(" + ") else "-" + text[3:]
         return text if len(size.terms) == 1 else f"({text})"
 
-    def shape(self, sizes: Sequence[AnySize]) -> str:
-        return "(" + "".join(f"{self.size(size)}, " for size in sizes).rstrip(" ") + ")"
+    def shape(self, sizes: Sequence[AnySize]) -> tuple[str, ...]:
+        return tuple(map(self.size, sizes))
+
+    def number(self, size: AnySize) -> int:
+        return evaluate(size, self.sizes)
 
     def count(self, sizes: Iterable[AnySize]) -> int:
         total = 1
@@ -95,29 +98,61 @@ class Emitter:
 
     def emit(
         self,
-        kind: str,
-        source: str,
+        kernel: Kernel,
         operands: Sequence[Register],
         sizes: Sequence[AnySize],
         *,
-        labels: str = "",
         flops: int = 0,
-        view_of: Register | None = None,
-        ufunc: str | None = None,
-        arguments: tuple[str, ...] = (),
         own_dtype: bool = False,  # a dtype that the operands have not: truth values, or complex of real numbers
     ) -> Register:
+        """The register that holds what a kernel makes of its operands."""
         name = self.fresh()
         uniform = {r.uniform for r in operands if r.uniform is not None} == {True} and not own_dtype
-        target = Register(name, tuple(sizes), view_of.root if view_of else name, view_of is None, uniform)
-        moved = 0 if view_of else 8 * (self.count(sizes) + sum(self.count(r.sizes) for r in operands))
-        self.instructions.append(
-            Instruction(kind, target, tuple(operands), source, labels, flops, moved, ufunc, arguments)
-        )
+        root = operands[0].root if kernel.views else name
+        target = Register(name, tuple(sizes), root, not kernel.views, uniform)
+        moved = 0 if kernel.views else 8 * (self.count(sizes) + sum(self.count(r.sizes) for r in operands))
+        self.instructions.append(Instruction(kernel, (target,), tuple(operands), flops, moved))
         return target
 
-    def view(self, of: Register, source: str, sizes: Sequence[AnySize]) -> Register:
-        return of if source == of.name else self.emit("view", source, [of], sizes, view_of=of)
+    def write(self, kernel: Kernel, buffer: Register, operands: Sequence[Register], entries: int) -> None:
+        """Change a buffer in place."""
+        self.instructions.append(Instruction(kernel, (buffer,), (buffer, *operands), entries, 16 * entries))
+
+    def map(
+        self,
+        template: str,
+        name: str,
+        operands: Sequence[tuple[Register, Labels]],
+        output: Labels,
+        sizes: Sequence[AnySize],
+        *,
+        arguments: Sequence[int | str] | None = None,
+        ufunc: str | None = None,
+        operations: int = 1,
+        own_dtype: bool = False,
+    ) -> Register:
+        """A function entry by entry of operands with labelled axes."""
+        places = tuple(range(len(operands)) if arguments is None else arguments)
+        kernel = Map(tuple(labels for _, labels in operands), output, template, places, name, ufunc)
+        registers = [register for register, _ in operands]
+        return self.emit(kernel, registers, sizes, flops=self.count(sizes) * operations, own_dtype=own_dtype)
+
+    def arranged(self, register: Register, labels: Labels, order: Labels) -> Register:
+        """A view with the axes in another order, and an axis of size one for each label that it lacks."""
+        if labels == order:
+            return register
+        known = dict(zip(labels, register.sizes, strict=True))
+        return self.emit(Arrange((labels,), order), [register], [known.get(label, 1) for label in order])
+
+    def spread(self, register: Register, labels: Labels, order: Labels, sizes: Sequence[AnySize]) -> Register:
+        """A view with the axes in order, repeated along the labels that it lacks."""
+        if len(labels) == len(order):
+            return self.arranged(register, labels, order)
+        return self.emit(Broadcast((labels,), order, self.shape(sizes)), [register], sizes)
+
+    def packed(self, register: Register, labels: Labels, order: Labels, sizes: Sequence[AnySize]) -> Register:
+        """The same entries in storage of their own."""
+        return self.emit(Pack((labels,), order), [register], sizes)
 
     def slice(self, select: Select) -> str:
         """The key that takes the slice."""
@@ -142,7 +177,7 @@ class Emitter:
             if isinstance(select.positions, Pattern):
                 name, size = select.positions.name, select.positions.size
                 source = f"{self._called[getattr(routines, name)]}({self.size(size)})"
-                found = self.emit("gather", source, [], (select.length,), labels=name, own_dtype=True)
+                found = self.emit(Places((), (0,), source, name), [], (select.length,), own_dtype=True)
             else:
                 constant = self.fresh("p")
                 self.constants[constant] = np.asarray(select.positions, dtype=np.int64)
@@ -151,11 +186,13 @@ class Emitter:
         return found
 
     def drop(self, register: Register, present: Sequence[bool]) -> Register:
+        """The register without the axes of size one that are not present."""
         if all(present):
             return register
-        key = ", ".join(":" if there else "0" for there in present)
-        sizes = [size for size, there in zip(register.sizes, present, strict=True) if there]
-        return self.view(register, f"{register.name}[{key}]", sizes)
+        labels = tuple(range(register.ndim))
+        kept = [label for label, there in zip(labels, present, strict=True) if there]
+        kernel = Index((labels,), tuple(kept), tuple(":" if there else "0" for there in present))
+        return self.emit(kernel, [register], [register.sizes[label] for label in kept])
 
     def scaled(self, register: Register, coefficient: Number) -> Register:
         """The register times a number, each multiple computed once."""
@@ -167,28 +204,19 @@ class Emitter:
         return self._scales[key]
 
     def _scale(self, register: Register, coefficient: Number) -> Register:
-        entries = self.count(register.sizes)
+        labels = tuple(range(register.ndim))
+        operands = [(register, labels)]
         if coefficient == -1:
-            return self.emit(
-                "map",
-                f"-{register.name}",
-                [register],
-                register.sizes,
-                labels="-x",
-                flops=entries,
-                ufunc="np.negative",
-                arguments=(register.name,),
-            )
+            return self.map("-{0}", "-x", operands, labels, register.sizes, ufunc="np.negative")
         text = literal(coefficient)
-        return self.emit(
-            "map",
-            f"{text} * {register.name}",
-            [register],
+        return self.map(
+            "{0} * {1}",
+            f"{text}*x",
+            operands,
+            labels,
             register.sizes,
-            labels=f"{text}*x",
-            flops=entries,
+            arguments=(text, 0),
             ufunc="np.multiply",
-            arguments=(text, register.name),
             own_dtype=isinstance(coefficient, complex),
         )
 
@@ -197,3 +225,9 @@ class Emitter:
         if term.core is None or term.coefficient == 1:
             return term
         return replace(term, core=self.scaled(term.core, term.coefficient), coefficient=1)
+
+    def multiply(self, kernel: Product, operands: Sequence[Register], sizes: Sequence[AnySize]) -> Register:
+        """The register of a product of two."""
+        known = {la: s for labels, r in zip(kernel.inputs, operands, strict=True) for la, s in zip(labels, r.sizes, strict=True)}
+        work = self.count(known.values()) * (1 if kernel.entrywise else 2)
+        return self.emit(kernel, operands, sizes, flops=work)

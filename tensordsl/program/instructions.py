@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from tensordsl.dims import AnySize
 from tensordsl.expr import Number, Select
 from tensordsl.labels import Groups, Label
+from tensordsl.program.kernels import Kernel
 
 
 @dataclass(frozen=True)
@@ -27,21 +28,38 @@ class Register:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One step: `target = source`, or a statement that writes into its target.
+    """One step: the targets are what the kernel makes of the operands, or a target is changed in place by it."""
 
-    `ufunc` with `arguments` says that the step is one NumPy ufunc, which can write over an operand that dies there.
-    """
-
-    kind: str  # contract, map, apply, diagonal, view, allocate, reduce
-    target: Register
+    kernel: Kernel
+    targets: tuple[Register, ...]
     operands: tuple[Register, ...]
-    source: str
-    labels: str = ""
     flops: int = 0
     bytes: int = 0
-    ufunc: str | None = None
-    arguments: tuple[str, ...] = ()
-    writes: bool = False  # the source is a statement that changes the target in place
+    source: str = ""  # as it was written into the program
+
+    @property
+    def target(self) -> Register:
+        return self.targets[0]
+
+    @property
+    def kind(self) -> str:
+        """contract, map, apply, reduce, gather, diagonal, view, allocate or blocks."""
+        return self.kernel.kind
+
+    @property
+    def writes(self) -> bool:
+        """Whether the target is changed in place."""
+        return self.kernel.writes
+
+    @property
+    def labels(self) -> str:
+        """What is done to the axes, for people."""
+        return self.kernel.title
+
+    @property
+    def text(self) -> str:
+        """The line of the program."""
+        return self.source if self.writes or not self.targets else f"{self.target.name} = {self.source}"
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from tensordsl.dims import AnySize, evaluate
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Select, Sum, Symbol
 from tensordsl.graph import topological
 from tensordsl.labels import Groups, Label, flat
-from tensordsl.program.assembly import assemble
+from tensordsl.program.assembly import assemble, union
 from tensordsl.program.emitter import Emitter, Value, literal
 from tensordsl.program.instructions import Register, Term
-from tensordsl.program.kernels import Labelled, align, letters, pair, path, signature
+from tensordsl.program.kernels import Apply, Diagonal, Full, Gather, Index, Labels, Reshape, Total, align, product
+from tensordsl.program.paths import path
 from tensordsl.rewrites.factors import take_out_common_factors
 from tensordsl.selections import slice_of_slice
 
@@ -28,11 +29,11 @@ class Lowering:
         self.out = out
         self._values: dict[Expr, Value] = {}
         self._counted: dict[tuple[Expr, str], Value] = {}
-        self._cores: dict[Expr, Term] = {}
+        self._cores: dict[tuple[Expr, bool], Term] = {}
         self._pairs: dict[object, tuple[Register, tuple[int, ...]]] = {}
         self._inverse_uses: dict[Expr, int] = {}
         for symbol, name in arguments.items():
-            self._values[symbol] = Value(Register(name, symbol.shape, name, False))
+            self._values[symbol] = Value(Register(name, symbol.shape, name, False), tuple(range(symbol.ndim)))
 
     # --- whole expressions ----------------------------------------------------------------------------------------
 
@@ -74,15 +75,16 @@ class Lowering:
     def terms(self, node: Expr) -> list[Term]:
         """The value as structured terms."""
         if isinstance(node, Sum):  # a sum inside a sum is an array of its own, unless that would be nearly all zeros
-            return [
-                term
-                for child in node.terms
-                for term in (
-                    self._whole(child) if isinstance(child, Sum) and not is_structured(child) else self.terms(child)
-                )
-            ]
+            # Where something comes before it, a term is subtracted as it is.
+            signed = any(number_of(child) is not None or not is_negative(child) for child in node.terms)
+            return [term for child in node.terms for term in self._summand(child, signed)]
+        return self._summand(node, False)
+
+    def _summand(self, node: Expr, signed: bool) -> list[Term]:
+        if isinstance(node, Sum):
+            return self.terms(node) if is_structured(node) else self._whole(node)
         if isinstance(node, Contraction):
-            return [self._core(node)]
+            return [self._core(node, signed)]
         if isinstance(node, Select):
             labels = (0,) if node.length is None else (0, 1)
             scatter: dict[Label, tuple[Select, Label | None]] = {labels[-1]: (node, None if node.length is None else 0)}
@@ -91,9 +93,9 @@ class Lowering:
 
     def _whole(self, node: Expr) -> list[Term]:
         value = self.number(node)
-        kept = [p for p in range(node.ndim) if p not in value.ones]
-        core = self.out.drop(value.register, [p in kept for p in range(node.ndim)])
-        return [Term(core, tuple(kept), 1, tuple((p,) for p in range(node.ndim)), dict(enumerate(node.shape)))]
+        return [
+            Term(value.register, value.axes, 1, tuple((p,) for p in range(node.ndim)), dict(enumerate(node.shape)))
+        ]
 
     def number(self, node: Expr, dtype: str = "np.int16") -> Value:
         """The value as numbers to compute with: truth values count as 0 and 1, as sums of them do.
@@ -105,10 +107,10 @@ class Lowering:
             return value
         key = (node, dtype)
         if key not in self._counted:
-            register = value.register
-            source = f"{register.name}.astype({dtype})" if register.ndim else f"{dtype}({register.name})"
-            counted = self.out.emit("map", source, [register], register.sizes, labels="x", own_dtype=True)
-            self._counted[key] = Value(counted, value.ones)
+            register, axes = value.register, value.axes
+            template = f"{{0}}.astype({dtype})" if register.ndim else f"{dtype}({{0}})"
+            counted = self.out.map(template, "x", [(register, axes)], axes, register.sizes, own_dtype=True)
+            self._counted[key] = Value(counted, axes)
         return self._counted[key]
 
     def dense(self, node: Expr) -> Value:
@@ -119,104 +121,85 @@ class Lowering:
         return found
 
     def _dense(self, node: Expr) -> Value:
+        axes = tuple(range(node.ndim))
         if isinstance(node, Constant):
             name = self.out.fresh("c")
             self.out.constants[name] = node.array
-            return Value(Register(name, node.shape, name, False, False))
+            return Value(Register(name, node.shape, name, False, False), axes)
         if isinstance(node, Elementwise):
             return self._elementwise(node)
         if isinstance(node, Primitive):
-            arguments = [self.full(child) for child in node.children]
-            sizes = [evaluate(size, self.out.sizes) for size in node.children[0].shape]
-            batch = self.out.count(node.children[0].shape[:-2])
-            source = self.out.call(node.record, [argument.name for argument in arguments])
-            return Value(
-                self.out.emit(
-                    "apply",
-                    source,
-                    arguments,
-                    node.shape,
-                    labels=node.record.name,
-                    flops=int(batch * node.record.flops(*sizes)),
-                )
-            )
+            return Value(self._primitive(node), axes)
         if isinstance(node, Sum):
             factored = take_out_common_factors(node)
             if factored is not node:
                 return self.dense(factored)
         return assemble(self.out, self.terms(node), node)
 
+    def _primitive(self, node: Primitive) -> Register:
+        arguments = [self.full(child) for child in node.children]
+        sizes = [evaluate(size, self.out.sizes) for size in node.children[0].shape]
+        batch = self.out.count(node.children[0].shape[:-2])
+        labels = iter(range(sum(argument.ndim for argument in arguments) + node.ndim))
+        kernel = Apply(
+            tuple(tuple(next(labels) for _ in range(argument.ndim)) for argument in arguments),
+            tuple(labels),
+            self.out.template(node.record, len(arguments)),
+            node.record.name,
+        )
+        return self.out.emit(kernel, arguments, node.shape, flops=int(batch * node.record.flops(*sizes)))
+
     def full(self, node: Expr) -> Register:
         """The value as an array of the full shape."""
-        value = self.dense(node)
         number = number_of(node)
         if isinstance(number, int) and node.ndim:  # ones are floating-point numbers, as np.ones makes them
-            return self.out.emit("allocate", f"np.full({self.out.shape(node.shape)}, {float(number)})", [], node.shape)
-        if not value.ones:
-            return value.register
-        return self.out.view(
-            value.register, f"np.broadcast_to({value.register.name}, {self.out.shape(node.shape)})", node.shape
-        )
+            kernel = Full((), tuple(range(node.ndim)), str(float(number)), self.out.shape(node.shape))
+            return self.out.emit(kernel, [], node.shape)
+        value = self.dense(node)
+        return self.out.spread(value.register, value.axes, tuple(range(node.ndim)), node.shape)
 
     def _elementwise(self, node: Elementwise) -> Value:
         values: list[Value] = []
-        names: list[str] = []
-        registers: list[Register] = []
+        arguments: list[int | str] = []
         exponent = number_of(node.children[1]) if node.record.name == "power" else None
         for child in node.children:
             constant = number_of(child)
             if constant is not None:
-                names.append(literal(constant))
+                arguments.append(literal(constant))
             else:
                 # A function of truth values is one of the numbers 0 and 1, in full precision.
                 whole = is_truth(child) and not node.record.truth and not (node.record.name == "where" and not values)
+                arguments.append(len(values))
                 values.append(self.number(child, "np.int64") if whole else self.dense(child))
-                registers.append(values[-1].register)
-                names.append(registers[-1].name)
-        ones = frozenset.intersection(*[value.ones for value in values]) if values else frozenset(range(node.ndim))
-        sizes = [1 if p in ones else size for p, size in enumerate(node.shape)]
-        entries = self.out.count(sizes)
+        axes = union(self.out, values, node) if values else ()
+        template, name, ufunc = self.out.template(node.record, len(arguments)), node.record.name, node.record.ufunc
         if exponent == -1:
-            return Value(
-                self.out.emit(
-                    "map",
-                    f"1 / {names[0]}",
-                    registers,
-                    sizes,
-                    labels="1/x",
-                    flops=entries,
-                    ufunc="np.divide",
-                    arguments=("1", names[0]),
-                ),
-                ones,
-            )
-        if exponent is not None and not isinstance(exponent, complex):
-            names[1] = literal(float(exponent) if exponent < 0 else exponent)
-        source = self.out.call(node.record, names)
-        return Value(
-            self.out.emit(
-                "map",
-                source,
-                registers,
-                sizes,
-                labels=node.record.name,
-                flops=entries * node.record.operations,
-                ufunc=node.record.ufunc,
-                arguments=tuple(names),
-                own_dtype=node.record.truth or any(isinstance(number_of(child), complex) for child in node.children),
-            ),
-            ones,
+            template, name, ufunc, arguments = "1 / {1}", "1/x", "np.divide", ["1", arguments[0]]
+        elif exponent is not None and not isinstance(exponent, complex):
+            arguments[1] = literal(float(exponent) if exponent < 0 else exponent)
+        register = self.out.map(
+            template,
+            name,
+            [(value.register, value.axes) for value in values],
+            axes,
+            [node.shape[axis] for axis in axes],
+            arguments=arguments,
+            ufunc=ufunc,
+            operations=node.record.operations if exponent != -1 else 1,
+            own_dtype=node.record.truth or any(isinstance(number_of(child), complex) for child in node.children),
         )
+        return Value(register, axes)
 
     # --- contractions ---------------------------------------------------------------------------------------------
 
-    def _core(self, node: Contraction) -> Term:
-        found = self._cores.get(node)
+    def _core(self, node: Contraction, signed: bool) -> Term:
+        """The term of a contraction. Where it is `signed` a coefficient of -1 stays, to be subtracted elsewhere."""
+        found = self._cores.get((node, signed))
         if found is None:
-            found = self._cores[node] = self._contract(node)
+            found = self._cores[node, signed] = self._contract(node, signed)
         return found
 
-    def _contract(self, node: Contraction) -> Term:
+    def _contract(self, node: Contraction, signed: bool) -> Term:
         coefficient, operands, output, sizes = as_operands(node)
         slicers: dict[Label, tuple[Select, Label | None]] = {}
         others: list[tuple[Expr, Groups]] = []
@@ -248,7 +231,7 @@ class Lowering:
             ):
                 inverses.append((factor, slots))
                 continue
-            ready.append(self._operand(number(factor), factor, slots, slicers, sizes))
+            ready.append(self._operand(number(factor), slots, slicers, sizes))
         pending: list[Expr | None] = [None] * len(ready)
         for factor, slots in inverses:
             pending.append(factor)
@@ -269,7 +252,7 @@ class Lowering:
         wanted = [label for label in keep if label in bound]
         smallest = min(range(len(ready)), key=lambda p: self.out.count(ready[p][0].sizes))
         if (
-            coefficient not in (1, -1)
+            coefficient not in (1, -1 if signed else 1)
             and pending[smallest] is None
             and (
                 len(ready) > 1 and self.out.count(ready[smallest][0].sizes) < self.out.count(sizes[la] for la in wanted)
@@ -284,20 +267,20 @@ class Lowering:
     def _operand(
         self,
         value: Value,
-        node: Expr,
         slots: Groups,
         slicers: Mapping[Label, tuple[Select, Label | None]],
         sizes: Mapping[Label, AnySize],
-    ) -> tuple[Register, tuple[Label, ...]]:
-        """A factor with one axis for each label: groups split, ones dropped, slices and diagonals taken."""
+    ) -> tuple[Register, Labels]:
+        """A factor with one axis for each label: groups split, slices and diagonals taken."""
         register = value.register
-        present = [p not in value.ones and len(group) > 0 for p, group in enumerate(slots)]
-        register = self.out.drop(register, present)
-        groups = [group for group, there in zip(slots, present, strict=True) if there]
+        groups = [slots[axis] for axis in value.axes]
+        register = self.out.drop(register, [len(group) > 0 for group in groups])
+        groups = [group for group in groups if group]
         labels = list(flat(tuple(groups)))
         if any(len(group) > 1 for group in groups):
             split = [sizes[label] for label in labels]
-            register = self.out.view(register, f"{register.name}.reshape{self.out.shape(split)}", split)
+            axes = tuple(group[0] if len(group) == 1 else -1 - place for place, group in enumerate(groups))
+            register = self.out.emit(Reshape((axes,), tuple(labels), self.out.shape(split)), [register], split)
         if any(label in slicers for label in labels):
             keys, kept, kept_sizes = [], [], []
             for label in labels:
@@ -306,28 +289,20 @@ class Lowering:
                     keys.append(self.out.slice(select))
                     if row is not None:
                         kept.append(row)
+                        assert select.length is not None
                         kept_sizes.append(select.length)
                 else:
                     keys.append(":")
                     kept.append(label)
                     kept_sizes.append(sizes[label])
             if set(keys) != {":"}:
-                source = f"{register.name}[{', '.join(keys)}]"
-                register = self.out.view(register, source, kept_sizes)  # type: ignore[arg-type]
+                whole = tuple(la if key == ":" else -1 - p for p, (la, key) in enumerate(zip(labels, keys, strict=True)))
+                register = self.out.emit(Index((whole,), tuple(kept), tuple(keys)), [register], kept_sizes)
             labels = kept
             register, labels = self._gather(register, labels, slicers, sizes)
         distinct = tuple(dict.fromkeys(labels))
         if len(distinct) < len(labels):
-            names: dict[Label, str] = {}
-            text = f'np.einsum("{letters(labels, names)}->{letters(distinct, names)}", {register.name})'
-            register = self.out.emit(
-                "diagonal",
-                text,
-                [register],
-                [sizes[la] for la in distinct],
-                view_of=register,
-                labels=signature([labels], distinct),
-            )
+            register = self.out.emit(Diagonal((tuple(labels),), distinct), [register], [sizes[la] for la in distinct])
         return register, distinct
 
     def _gather(
@@ -344,20 +319,14 @@ class Lowering:
             taken = [p for p, label in enumerate(labels) if label in slicers and slicers[label][1] == row]
             rest = [p for p in range(len(labels)) if p not in taken]
             places = [self.out.positions(slicers[labels[p]][0]) for p in taken]
+            gone = tuple(-1 - p if p in taken else label for p, label in enumerate(labels))
             if len(taken) == 1:
-                source = f"np.take({register.name}, {places[0].name}, axis={taken[0]})"
                 labels = [row if p in taken else label for p, label in enumerate(labels)]
             else:
-                order = [*taken, *rest]
-                turned = register.name
-                if order != sorted(order):
-                    turned += f".transpose({', '.join(map(str, order))})"
-                source = f"{turned}[{', '.join(place.name for place in places)}]"
                 labels = [row, *(labels[p] for p in rest)]
             known = {**sizes, row: slicers_length(slicers, row)}
-            register = self.out.emit(
-                "gather", source, [register, *places], [known[la] for la in labels], labels=signature([labels], labels)
-            )
+            kernel = Gather((gone, *((-100,) for _ in places)), tuple(labels), tuple(taken))
+            register = self.out.emit(kernel, [register, *places], [known[la] for la in labels])
         return register, labels
 
     def _fold(
@@ -407,23 +376,12 @@ class Lowering:
             return register, inverse, labels
         if inverse is not None:
             register = self.dense(inverse).register
-        axes = tuple(labels.index(label) for label in lonely)
         kept = tuple(label for label in labels if label not in lonely)
-        key = ("sum", register.name, axes)
+        key = ("sum", register.name, tuple(labels.index(label) for label in lonely))
         if key not in self._pairs:
-            which = "" if len(axes) == len(labels) else f"axis={axes[0] if len(axes) == 1 else axes}"
-            source = f"{register.name}.sum({which})"
-            self._pairs[key] = (
-                self.out.emit(
-                    "reduce",
-                    source,
-                    [register],
-                    [sizes[la] for la in kept],
-                    labels=signature([labels], kept),
-                    flops=self.out.count(register.sizes),
-                ),
-                (),
-            )
+            flops = self.out.count(register.sizes)
+            found = self.out.emit(Total((labels,), kept), [register], [sizes[la] for la in kept], flops=flops)
+            self._pairs[key] = (found, ())
         return self._pairs[key][0], None, kept
 
     def _pair(
@@ -470,20 +428,10 @@ class Lowering:
         names = {label: place for place, label in enumerate(dict.fromkeys((*a[2], *b[2])))}
         back = dict(enumerate(names))
         if key not in self._pairs:
-            left, right = Labelled(a[0].name, a[2]), Labelled(b[0].name, b[2])
-            source, labels, plain = pair(left, right, keep, lambda label: self.out.size(sizes[label]))
-            parts = source.split(" * ") if plain else []
-            work = self.out.count(sizes[la] for la in names) * (1 if plain else 2)
-            register = self.out.emit(
-                "contract",
-                source,
-                [a[0], b[0]],
-                [sizes[la] for la in labels],
-                labels=signature([a[2], b[2]], labels),
-                flops=work,
-                ufunc="np.multiply" if plain else None,
-                arguments=tuple(parts),
-            )
+            kernel, swapped = product(a[2], b[2], keep)
+            operands = [b[0], a[0]] if swapped else [a[0], b[0]]
+            labels = kernel.output
+            register = self.out.multiply(kernel, operands, [sizes[la] for la in labels])
             self._pairs[key] = (register, tuple(names[la] for la in labels))
         register, order = self._pairs[key]
         return register, None, tuple(back[place] for place in order)
@@ -506,31 +454,31 @@ class Lowering:
         if inverse is None or b[1] is not None:
             return None
         if column in b[2] and column not in keep and row not in b[2]:
-            summed, new, text = column, row, matrix.name
+            summed, new, text = column, row, "{0}"
         elif row in b[2] and row not in keep and column not in b[2]:
-            summed, new, text = row, column, f"{matrix.name}.T"
+            summed, new, text = row, column, "{0}.T"
         else:
             return None
         rest = tuple(label for label in b[2] if label != summed)
         if len(rest) > 1 or any(label not in keep for label in rest):
             return None
-        right = align(Labelled(b[0].name, b[2]), [summed, *rest])
+        right = align("{1}", b[2], [summed, *rest])
         n, m = evaluate(sizes[summed], self.out.sizes), self.out.count(sizes[label] for label in rest)
         labels = (new, *rest)
-        register = self.out.emit(
-            "apply",
-            f"np.linalg.solve({text}, {right})",
-            [matrix, b[0]],
-            [sizes[la] for la in labels],
-            labels="solve",
-            flops=2 * n**3 // 3 + 2 * n * n * m,
-        )
+        kernel = Apply(((-1, -2), tuple(-3 - p for p in range(len(b[2])))), labels, f"np.linalg.solve({text}, {right})", "solve")
+        flops = 2 * n**3 // 3 + 2 * n * n * m
+        register = self.out.emit(kernel, [matrix, b[0]], [sizes[la] for la in labels], flops=flops)
         return register, None, labels
 
 
 def slicers_length(slicers: Mapping[Label, tuple[Select, Label | None]], row: Label) -> AnySize:
     """The number of rows that a selection with this row label takes."""
     return next(select.shape[0] for select, its_row in slicers.values() if its_row == row)
+
+
+def is_negative(node: Expr) -> bool:
+    """Whether a node is the negative of a contraction, whose sign may be taken into a factor."""
+    return isinstance(node, Contraction) and node.coefficient == -1 and not is_structured(node)
 
 
 def is_truth(node: Expr) -> bool:

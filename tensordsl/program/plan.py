@@ -54,7 +54,7 @@ class Plan:
             (
                 i.kind,
                 i.labels,
-                i.source if i.writes else f"{i.target.name} = {i.source}",
+                i.text,
                 count(i.flops),
                 amount(i.bytes),
             )
