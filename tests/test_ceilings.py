@@ -42,7 +42,7 @@ class Ceiling(NamedTuple):
 
 CEILINGS: dict[str, Ceiling] = {
     "gradient of a form": Ceiling(lambda: td.grad(x @ A @ x, x), 3, VECTOR),
-    "Hessian of a form": Ceiling(lambda: td.hessian(x @ A @ x, x), 2, SQUARE, "x"),
+    "Hessian of a form": Ceiling(lambda: td.hessian(x @ A @ x, x), 1, SQUARE, "x"),
     "Hessian of a symmetric form": Ceiling(lambda: td.hessian(x @ S @ x, x), 1, SQUARE, "x"),
     "gradient of least squares": Ceiling(lambda: td.grad(residual @ residual, x), 4, LONG),
     "Hessian of least squares": Ceiling(lambda: td.hessian(residual @ residual, x), 2, SQUARE, "x y"),

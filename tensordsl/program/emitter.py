@@ -228,6 +228,10 @@ class Emitter:
 
     def multiply(self, kernel: Product, operands: Sequence[Register], sizes: Sequence[AnySize]) -> Register:
         """The register of a product of two."""
-        known = {la: s for labels, r in zip(kernel.inputs, operands, strict=True) for la, s in zip(labels, r.sizes, strict=True)}
+        known = {
+            la: s
+            for labels, r in zip(kernel.inputs, operands, strict=True)
+            for la, s in zip(labels, r.sizes, strict=True)
+        }
         work = self.count(known.values()) * (1 if kernel.entrywise else 2)
         return self.emit(kernel, operands, sizes, flops=work)

@@ -32,6 +32,7 @@ class Lowering:
         self._cores: dict[tuple[Expr, bool], Term] = {}
         self._pairs: dict[object, tuple[Register, tuple[int, ...]]] = {}
         self._inverse_uses: dict[Expr, int] = {}
+        self._multiples: set[object] = set()  # products that are computed once for several coefficients
         for symbol, name in arguments.items():
             self._values[symbol] = Value(Register(name, symbol.shape, name, False), tuple(range(symbol.ndim)))
 
@@ -40,8 +41,10 @@ class Lowering:
     def prepare(self, roots: Sequence[Expr]) -> None:
         """Lower everything below the roots, children first, so that no recursion is deep."""
         order = topological(roots)
+        coefficients: dict[object, set[str]] = {}
         for node in order:
             if isinstance(node, Contraction):
+                coefficients.setdefault(product_of(node), set()).add(repr(node.coefficient))
                 for factor in set(node.factors):
                     if isinstance(factor, Primitive) and factor.record.name == "inv":
                         self._inverse_uses[factor] = self._inverse_uses.get(factor, 0) + 1
@@ -49,6 +52,7 @@ class Lowering:
                 for child in node.children:
                     if isinstance(child, Primitive) and child.record.name == "inv":
                         self._inverse_uses[child] = self._inverse_uses.get(child, 0) + 2
+        self._multiples = {found for found, several in coefficients.items() if len(several) > 1}
         only_terms: set[Expr] = {child for node in order if isinstance(node, Sum) for child in node.terms}
         only_terms -= {child for node in order if not isinstance(node, Sum) for child in node.children}
         top = set(roots)
@@ -93,9 +97,7 @@ class Lowering:
 
     def _whole(self, node: Expr) -> list[Term]:
         value = self.number(node)
-        return [
-            Term(value.register, value.axes, 1, tuple((p,) for p in range(node.ndim)), dict(enumerate(node.shape)))
-        ]
+        return [Term(value.register, value.axes, 1, tuple((p,) for p in range(node.ndim)), dict(enumerate(node.shape)))]
 
     def number(self, node: Expr, dtype: str = "np.int16") -> Value:
         """The value as numbers to compute with: truth values count as 0 and 1, as sums of them do.
@@ -253,6 +255,7 @@ class Lowering:
         smallest = min(range(len(ready)), key=lambda p: self.out.count(ready[p][0].sizes))
         if (
             coefficient not in (1, -1 if signed else 1)
+            and product_of(node) not in self._multiples
             and pending[smallest] is None
             and (
                 len(ready) > 1 and self.out.count(ready[smallest][0].sizes) < self.out.count(sizes[la] for la in wanted)
@@ -296,7 +299,9 @@ class Lowering:
                     kept.append(label)
                     kept_sizes.append(sizes[label])
             if set(keys) != {":"}:
-                whole = tuple(la if key == ":" else -1 - p for p, (la, key) in enumerate(zip(labels, keys, strict=True)))
+                whole = tuple(
+                    la if key == ":" else -1 - p for p, (la, key) in enumerate(zip(labels, keys, strict=True))
+                )
                 register = self.out.emit(Index((whole,), tuple(kept), tuple(keys)), [register], kept_sizes)
             labels = kept
             register, labels = self._gather(register, labels, slicers, sizes)
@@ -465,7 +470,9 @@ class Lowering:
         right = align("{1}", b[2], [summed, *rest])
         n, m = evaluate(sizes[summed], self.out.sizes), self.out.count(sizes[label] for label in rest)
         labels = (new, *rest)
-        kernel = Apply(((-1, -2), tuple(-3 - p for p in range(len(b[2])))), labels, f"np.linalg.solve({text}, {right})", "solve")
+        kernel = Apply(
+            ((-1, -2), tuple(-3 - p for p in range(len(b[2])))), labels, f"np.linalg.solve({text}, {right})", "solve"
+        )
         flops = 2 * n**3 // 3 + 2 * n * n * m
         register = self.out.emit(kernel, [matrix, b[0]], [sizes[la] for la in labels], flops=flops)
         return register, None, labels
@@ -474,6 +481,11 @@ class Lowering:
 def slicers_length(slicers: Mapping[Label, tuple[Select, Label | None]], row: Label) -> AnySize:
     """The number of rows that a selection with this row label takes."""
     return next(select.shape[0] for select, its_row in slicers.values() if its_row == row)
+
+
+def product_of(node: Contraction) -> object:
+    """What tells a contraction from others, its coefficient apart."""
+    return node.factors, node.slots, node.output, node.sizes
 
 
 def is_negative(node: Expr) -> bool:
