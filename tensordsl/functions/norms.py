@@ -33,7 +33,7 @@ def _norm_jacobian(node: Expr, place: int) -> Expr:
 norm_record = PrimitiveRecord(
     "norm",
     1,
-    "np.linalg.norm({0}.reshape(-1))",
+    "np.linalg.norm(np.reshape({0}, -1))",
     lambda shape: (),
     "∂‖x‖/∂x = x/‖x‖, Cookbook (129)",
     r"\operatorname{norm}",

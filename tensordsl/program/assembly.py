@@ -9,7 +9,7 @@ from tensordsl.expr import Expr, Number
 from tensordsl.labels import Label, flat
 from tensordsl.program.emitter import Emitter, Value, literal
 from tensordsl.program.instructions import Register, Term
-from tensordsl.program.kernels import Full, Labels, Pack, Reshape, Scatter, Write, align, signature
+from tensordsl.program.kernels import Full, Labels, Pack, Reshape, Scatter, Write
 
 
 def assemble(out: Emitter, terms: Sequence[Term], node: Expr) -> Value:
@@ -136,31 +136,12 @@ def write(out: Emitter, term: Term, buffer: Register) -> None:
 
 def scatter(out: Emitter, term: Term, buffer: Register, into: Write, gathered: Sequence[Label]) -> None:
     """Add a term at lists of places."""
-    labels = into.distinct
-    rows = list(dict.fromkeys(term.scatter[label][1] for label in gathered))
-    along = [label for label in labels if label in rows]  # a row that is an axis too is gone through beside its places
-    rest = [label for label in labels if label not in gathered and label not in along]
-    order = [*gathered, *along, *rest]
-    keys: list[str] = []
-    operands: list[Register] = []
-    for label in (*gathered, *along):
-        row = term.scatter[label][1] if label in term.scatter else label
-        if label in term.scatter:
-            operands.append(out.positions(term.scatter[label][0]))
-            name = f"{{{len(operands)}}}"
-        else:
-            name = f"np.arange({out.size(term.sizes[label])})"
-        after = len(rows) - 1 - rows.index(row)
-        keys.append(name + (f"[:{', None' * after}]" if after else ""))
-    core = literal(term.coefficient)
-    if term.core is not None:
-        operands.append(out.scaled(term.core, term.coefficient))
-        core = align(f"{{{len(operands)}}}", term.labels, [*(row for row in rows if row is not None), *rest])
-    places = [labels.index(label) for label in order]
-    part = into.part("{0}")
-    turned = part if places == sorted(places) else f"{part}.transpose({', '.join(map(str, places))})"
-    text = f"np.add.at({turned}, ({', '.join(keys)}{',' if len(keys) == 1 else ''}), {core})"
-    entries = out.count([term.scatter[gathered[0]][0].shape[0], *(term.sizes[label] for label in rest)])
-    opaque = tuple(tuple(-100 - place for place in range(register.ndim)) for register in operands)
-    kernel = Scatter((into.inputs[0], *opaque), into.output, text, signature([term.labels], order))
-    out.write(kernel, buffer, operands, entries)
+    selections = [term.scatter[label] for label in gathered]
+    operands = [out.positions(select) for select, _ in selections]
+    rows = [() if row is None else (row,) for _, row in selections]
+    number = literal(term.coefficient) if term.core is None else None
+    values = [] if term.core is None else [out.scaled(term.core, term.coefficient)]
+    inputs = (into.inputs[0], *rows, *(term.labels for _ in values))
+    kernel = Scatter(inputs, into.output, into, tuple(gathered), number)
+    entries = out.count([selections[0][0].shape[0], *(term.sizes[label] for label in kernel.rest)])
+    out.write(kernel, buffer, [*operands, *values], entries)

@@ -522,17 +522,54 @@ class Write(Kernel):
 
 @dataclass(frozen=True)
 class Scatter(Kernel):
-    """Add an operand at lists of places, which may name a place several times: `np.add.at` adds them all."""
+    """Add an operand (or a number) at lists of places, which may name a place several times: all are added.
 
-    template: str  # the statement, with {0}, {1}, ... for the array and the operands
-    labels: str
+    The operands after the array are the lists, one for each label of `gathered`; what is added comes last.
+    """
+
+    write: Write  # the part of the array, whose labels in `gathered` are those of the lists' entries
+    gathered: Labels
+    number: str | None = None  # in place of an operand
 
     kind = "diagonal"
     writes = True
 
     @property
+    def rows(self) -> Labels:
+        """The labels of the lists, along which the places of an entry are named together."""
+        return tuple(dict.fromkeys(row for (row,) in self.inputs[1 : 1 + len(self.gathered)]))
+
+    @property
+    def along(self) -> Labels:
+        """The rows that are axes of the array too, gone through beside their places."""
+        return tuple(label for label in self.write.distinct if label in self.rows)
+
+    @property
+    def rest(self) -> Labels:
+        return tuple(label for label in self.write.distinct if label not in (*self.gathered, *self.along))
+
+    @property
+    def added(self) -> Labels:
+        """The labels of what is added."""
+        return self.inputs[-1] if self.number is None else ()
+
+    @property
     def title(self) -> str:
-        return self.labels
+        return signature([self.added], [*self.gathered, *self.along, *self.rest])
 
     def source(self, names: Sequence[str], size: Size) -> str:
-        return self.template.format(*names)
+        keys = []
+        for place, label in enumerate((*self.gathered, *self.along)):
+            listed = place < len(self.gathered)
+            row = self.inputs[1 + place][0] if listed else label
+            after = len(self.rows) - 1 - self.rows.index(row)
+            name = names[1 + place] if listed else f"np.arange({size(label)})"
+            keys.append(name + (f"[:{', None' * after}]" if after else ""))
+        part = self.write.part(names[0])
+        places = [self.write.distinct.index(label) for label in (*self.gathered, *self.along, *self.rest)]
+        if places != sorted(places):
+            part += f".transpose({', '.join(map(str, places))})"
+        value = self.number
+        if value is None:
+            value = align(names[-1], self.added, (*self.rows, *self.rest))
+        return f"np.add.at({part}, ({', '.join(keys)}{',' if len(keys) == 1 else ''}), {value})"

@@ -110,7 +110,7 @@ class Lowering:
         key = (node, dtype)
         if key not in self._counted:
             register, axes = value.register, value.axes
-            template = f"{{0}}.astype({dtype})" if register.ndim else f"{dtype}({{0}})"
+            template = f"np.positive({{0}}, dtype={dtype})"
             counted = self.out.map(template, "x", [(register, axes)], axes, register.sizes, own_dtype=True)
             self._counted[key] = Value(counted, axes)
         return self._counted[key]
