@@ -48,7 +48,7 @@ CEILINGS: dict[str, Ceiling] = {
     "Hessian of least squares": Ceiling(lambda: td.hessian(residual @ residual, x), 2, SQUARE, "x y"),
     "hvp of least squares": Ceiling(lambda: td.hvp(residual @ residual, x, v), 3, LONG, "x y"),
     "gradient of logsumexp": Ceiling(lambda: td.grad(lse, x), 5, LONG, calls={"np.exp(": 1, "logsumexp(": 1}),
-    "Hessian of logsumexp": Ceiling(lambda: td.hessian(lse, x), 9, WIDE, calls={"np.exp(": 1, "logsumexp(": 1}),
+    "Hessian of logsumexp": Ceiling(lambda: td.hessian(lse, x), 8, WIDE, calls={"np.exp(": 1, "logsumexp(": 1}),
     "hvp of logsumexp": Ceiling(lambda: td.hvp(lse, x, v), 10, LONG, calls={"np.exp(": 1, "logsumexp(": 1}),
     "gradient of logdet": Ceiling(lambda: td.grad(td.logdet(A), A), 2, SQUARE, calls={"np.linalg.inv(": 1}),
     "gradient of logdet of a sum": Ceiling(

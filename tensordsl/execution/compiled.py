@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, 
 from tensordsl.functions.convert import as_expr
 from tensordsl.graph import rebuild, topological
 from tensordsl.program.build import build, dimensions
+from tensordsl.program.instructions import Program
 from tensordsl.rewrites.rewriting import with_children
 
 PLANS = 128  # kept by one function, one for each combination of shapes and dtypes
@@ -66,15 +68,15 @@ class CompiledFunction:
 
     def _plan(self, arrays: Sequence[Any], sizes: Mapping[str, int]) -> Callable[..., Any]:
         kinds = {array.dtype for array in arrays}
-        overwrite = len(kinds) == 1 and next(iter(kinds)).kind == "f"
+        one = next(iter(kinds)).name if len(kinds) == 1 and next(iter(kinds)).kind in "fc" else None
         if self.output == "operator":
             return self._operators(sizes)
-        program = build(self.expressions, sizes, factored=self.output == "sparse", overwrite=overwrite)
+        program = build(self.expressions, sizes, factored=self.output == "sparse", dtype=one)
         namespace: dict[str, Any] = {"np": np, **program.routines, **program.constants}
         code = builtins.compile(program.source, "<tensordsl program>", "exec")
         exec(code, namespace)  # noqa: S102 - the program's own source, made by us
-        function = namespace["f"]
         fixed = tuple(sizes[name] for name in program.parameters)
+        function = with_workspace(namespace["f"], program, one) if program.slots else namespace["f"]
         single = self._single
         if self.output == "dense":
             run = guarded(function, fixed)
@@ -100,6 +102,24 @@ class CompiledFunction:
             return made[0] if self._single else tuple(made)
 
         return run
+
+
+def with_workspace(function: Callable[..., Any], program: Program, dtype: str | None) -> Callable[..., Any]:
+    """The function with the arrays that it works in, which it keeps from call to call; one set for each call at a time."""
+    spare: list[tuple[Any, ...]] = []
+
+    def run(*values: Any) -> Any:
+        try:
+            work = spare.pop()  # a list's pop and append are whole steps, whatever other threads do
+        except IndexError:
+            bases = [np.empty(entries, dtype) for entries in program.bases]
+            work = tuple(bases[slot.base][: prod(slot.shape)].reshape(slot.shape) for slot in program.slots)
+        try:
+            return function(*values, *work)
+        finally:
+            spare.append(work)
+
+    return run
 
 
 def guarded(function: Callable[..., Any], fixed: tuple[int, ...]) -> Callable[..., Any]:

@@ -7,16 +7,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, count
 
+import numpy as np
+
 from tensordsl.contraction import number_of
 from tensordsl.expr import Elementwise, Expr, Pattern, Primitive, Select, Symbol
 from tensordsl.functions import routines
 from tensordsl.functions.record import Routine
 from tensordsl.graph import topological
+from tensordsl.program.blocks import Blocks, fuse
 from tensordsl.program.emitter import Emitter, literal
 from tensordsl.program.instructions import Program, Register
 from tensordsl.program.kernels import Apply, Full
 from tensordsl.program.lowering import Lowering
-from tensordsl.program.source import write
+from tensordsl.program.source import Writer
+from tensordsl.program.threads import in_blocks, thread_count
 from tensordsl.rewrites.rewriting import PHASES, simplified
 
 ASSUMED_SIZE = 100  # of a dimension that nothing fixes, for costs and the choice of paths only
@@ -34,14 +38,14 @@ def build(
     expressions: Sequence[Expr],
     sizes: Mapping[str, int],
     factored: bool = False,
-    overwrite: bool = False,
+    dtype: str | None = None,
     name: str = "f",
 ) -> Program:
     """The program of some expressions, its work shared.
 
     `sizes` are the numbers behind the dimensions, for choosing paths; the source itself holds for any sizes.
-    `factored` leaves the outputs as terms; `overwrite` lets a step write over an operand that dies there, which needs
-    all arrays to be of one floating type.
+    `factored` leaves the outputs as terms. With a `dtype`, the floating type that all arrays have, steps write over
+    operands that die there and into a workspace, and are done in blocks; without one, each makes an array of its own.
     """
     symbols = sorted({symbol for e in expressions for symbol in e.symbols}, key=lambda s: s.order)
     dims = sorted(dimensions(expressions))
@@ -61,8 +65,14 @@ def build(
         for e in expressions
     ]
 
+    itemsize = np.dtype(dtype or "float64").itemsize
     kept = [r for o in outputs for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])]
-    written = write(out.instructions, kept, overwrite, out.size, out.count)
+    instructions = (
+        out.instructions if dtype is None else fuse(out.instructions, kept, out, f"np.{dtype}", thread_count())
+    )
+    in_threads = {"in_blocks": in_blocks} if any(isinstance(i.kernel, Blocks) for i in instructions) else {}
+    writer = Writer(out.size, out.count, out.fresh, dtype is not None)
+    written = writer.write(instructions, kept, {})
     used = _words([*written.lines, *(register.name for register in kept)]) & set(names.values())
     preamble, parameters = [], []
     for d in dims:
@@ -77,7 +87,7 @@ def build(
         o.name if isinstance(o, Register) else "(" + "".join(f"{t.core.name if t.core else 'None'}, " for t in o) + ")"
         for o in outputs
     ]
-    head = ", ".join([*arguments.values(), *(names[d] for d in parameters)])
+    head = ", ".join([*arguments.values(), *(names[d] for d in parameters), *(slot.name for slot in writer.slots)])
     tail = result[0] if len(result) == 1 else "(" + ", ".join(result) + ")"
     source = "\n    ".join([f"def {name}({head}):", *preamble, *written.lines, f"return {tail}"]) + "\n"
     return Program(
@@ -90,9 +100,11 @@ def build(
         assumed,
         source,
         out.constants,
-        {name: routine for routine, name in called.items()},
-        written.peak,
-        sum(8 * out.count(register.sizes) for register in kept),
+        {**in_threads, **{name: routine for routine, name in called.items()}},
+        itemsize * (written.peak + writer.entries),
+        sum(itemsize * out.count(register.sizes) for register in kept),
+        writer.bases,
+        tuple(writer.slots),
     )
 
 

@@ -98,6 +98,15 @@ class Term:
 
 
 @dataclass(frozen=True)
+class Slot:
+    """A view of the workspace: an array that a function keeps between its calls, in a shape."""
+
+    name: str
+    base: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Program:
     """Instructions in order, and what they leave: one register for each dense output, terms for each structured one."""
 
@@ -113,6 +122,8 @@ class Program:
     routines: Mapping[str, Callable[..., object]]  # functions that the source calls by name
     peak_bytes: int
     result_bytes: int
+    bases: tuple[int, ...] = ()  # entries of each array of the workspace
+    slots: tuple[Slot, ...] = ()  # the workspace as the source is handed it
 
     @property
     def flops(self) -> int:

@@ -384,6 +384,9 @@ class Pack(Kernel):
     def title(self) -> str:
         return ""
 
+    def along(self, label: Label) -> bool:
+        return self.shape is None and label in self.output
+
     def source(self, names: Sequence[str], size: Size) -> str:
         if self.shape is not None:
             return f"{names[0]}.reshape{shape_text(self.shape)}"
@@ -450,6 +453,23 @@ class Places(Kernel):
 
     def source(self, names: Sequence[str], size: Size) -> str:
         return self.template
+
+
+@dataclass(frozen=True)
+class Empty(Kernel):
+    """Storage whose entries are written later."""
+
+    shape: tuple[str, ...]
+    dtype: str  # the source
+
+    kind = "allocate"
+
+    @property
+    def title(self) -> str:
+        return ""
+
+    def source(self, names: Sequence[str], size: Size) -> str:
+        return f"np.empty({shape_text(self.shape)}, {self.dtype})"
 
 
 @dataclass(frozen=True)

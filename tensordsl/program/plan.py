@@ -131,7 +131,7 @@ def plan(e: Any, **sizes: int) -> Plan:
         if name not in known:
             have = ", ".join(sorted(known)) or "none"
             raise PlanError(f"The expression has no size called {name!r}; its sizes are {have}.")
-    return Plan(build(expressions, sizes, overwrite=True), expressions)
+    return Plan(build(expressions, sizes, dtype="float64"), expressions)
 
 
 @operation("to_python")

@@ -1,25 +1,42 @@
-"""Instructions to source: storage is let go after its last use, steps write over what dies in them, and the text."""
+"""Instructions to source: where each array is stored, when it is let go, and the text.
+
+A step writes over an operand that dies in it, or into the workspace that a function keeps between its calls, or into
+an array that the caller gives; what is returned is new otherwise.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
 
 from tensordsl.dims import AnySize
 from tensordsl.labels import Label
-from tensordsl.program.instructions import Instruction, Register
-from tensordsl.program.kernels import Kernel, Pack
+from tensordsl.program.blocks import Blocks
+from tensordsl.program.instructions import Instruction, Register, Slot
+from tensordsl.program.kernels import Empty, Full, Labels, Pack
 
 SMALL = 512  # entries up to which a number is not worth a line that lets it go
+KEPT = 1 << 13  # entries from which storage is kept between calls: smaller arrays are had faster from the allocator
 
 
 @dataclass(frozen=True)
 class Written:
-    """Instructions with their source, the lines of the program, and the bytes alive at the peak."""
+    """Instructions with their source, the lines of the program, and the entries alive at the peak."""
 
     instructions: tuple[Instruction, ...]
     lines: tuple[str, ...]
     peak: int
+
+
+@dataclass
+class Piece:
+    """What a body of blocks is written into: the scratch of a chunk, cut to the block's length."""
+
+    labels: Labels  # what each instruction calls the label
+    chunks: int
+    rows: int
+    heads: list[str] = field(default_factory=list)
 
 
 def label_sizes(instruction: Instruction) -> dict[Label, AnySize]:
@@ -34,76 +51,211 @@ def label_sizes(instruction: Instruction) -> dict[Label, AnySize]:
     return found
 
 
-def write(
-    instructions: Sequence[Instruction],
-    kept: Iterable[Register],
-    overwrite: bool,
-    size: Callable[[AnySize], str],
-    count: Callable[[Sequence[AnySize]], int],
-) -> Written:
-    """The source of instructions of which the registers `kept` are returned.
+class Writer:
+    """Writes the source of a program whose arrays all are of one dtype, or, without a dtype, of any.
 
-    With `overwrite` a step may write over an operand that dies there, which needs all arrays to be of one dtype.
+    Without a dtype nothing is written over and nothing is kept: each step makes an array of its own.
     """
-    roots = {register.root for register in kept}
-    last: dict[str, int] = {}
-    names_of: dict[str, dict[str, None]] = {}
-    for place, instruction in enumerate(instructions):
-        for register in (*instruction.operands, *instruction.targets):
-            last[register.root] = place
-        for target in instruction.targets:
-            names_of.setdefault(target.root, {})[target.name] = None
-    allocated = {target.root for i in instructions for target in i.targets if target.owned}
-    alive: dict[str, int] = {}
-    lines: list[str] = []
-    done: list[Instruction] = []
-    total = peak = 0
 
-    for place, instruction in enumerate(instructions):
-        operand_roots = dict.fromkeys(register.root for register in instruction.operands)
-        dying = [r for r in operand_roots if last[r] == place and r in allocated and r not in roots]
-        sizes = label_sizes(instruction)
-        names = [register.name for register in instruction.operands]
-        reused = reusable(instruction, dying) if overwrite else None
-        source = None
-        if reused is not None:
-            over_itself = isinstance(instruction.kernel, Pack)
-            source = (
-                reused.name
-                if over_itself
-                else instruction.kernel.into(names, lambda label: size(sizes[label]), reused.name)  # noqa: B023
-            )
-        if source is None:
-            reused = None
-            source = instruction.kernel.source(names, lambda label: size(sizes[label]))  # noqa: B023
-        written = replace(instruction, source=source)
-        lines.append(written.text)
-        done.append(written)
-        if not instruction.writes:
+    def __init__(
+        self,
+        size: Callable[[AnySize], str],
+        count: Callable[[Iterable[AnySize]], int],
+        fresh: Callable[[], str],
+        one_dtype: bool,
+    ) -> None:
+        self.slots: list[Slot] = []
+        self._size, self._count, self._fresh = size, count, fresh
+        self._one_dtype = one_dtype
+        self._base_entries: list[int] = []  # of each array of the workspace, of which slots are views
+
+    @property
+    def entries(self) -> int:
+        """The entries of the workspace."""
+        return sum(self._base_entries)
+
+    @property
+    def bases(self) -> tuple[int, ...]:
+        return tuple(self._base_entries)
+
+    def write(
+        self,
+        instructions: Sequence[Instruction],
+        kept: Iterable[Register],
+        given: Mapping[str, str],
+        piece: Piece | None = None,
+        free: list[int] | None = None,
+    ) -> Written:
+        """The source of instructions of which the registers `kept` are returned; roots in `given` are stored there."""
+        free = [] if free is None else free  # arrays of the workspace that hold nothing now
+        roots = {register.root for register in kept}
+        last: dict[str, int] = {}
+        names_of: dict[str, dict[str, None]] = {}
+        for place, instruction in enumerate(instructions):
+            for register in (*instruction.operands, *instruction.targets):
+                last[register.root] = place
             for target in instruction.targets:
-                if target.owned and reused is not None:
+                names_of.setdefault(target.root, {})[target.name] = None
+        allocated = {target.root for i in instructions for target in i.targets if target.owned}
+        storage: dict[str, int | None] = {}  # the array of the workspace that a root is in, None for one of its own
+        alive: dict[str, int] = {}
+        lines: list[str] = []
+        done: list[Instruction] = []
+        peak = 0
+
+        for place, instruction in enumerate(instructions):
+            operand_roots = dict.fromkeys(register.root for register in (*instruction.operands, *instruction.targets))
+            dying = [r for r in operand_roots if last[r] == place and r in allocated and r not in roots]
+            names = [register.name for register in instruction.operands]
+            sizes = self._texts(instruction, piece, place)
+            kernel, hidden = instruction.kernel, 0
+            if isinstance(kernel, Blocks):
+                new, hidden = self._blocks(kernel, free)
+                source = new[-1]
+            elif instruction.writes or not (instruction.target.owned or instruction.target.root in given):
+                source = kernel.source(names, sizes.__getitem__)
+                new = [source if instruction.writes else f"{instruction.target.name} = {source}"]
+            else:
+                target = instruction.target
+                reused = reusable(instruction, dying) if self._one_dtype else None
+                if reused is not None and (
+                    target.root in given or (target.root in roots and storage.get(reused.root) is not None)
+                ):
+                    reused = None  # what is returned is never storage that is kept
+                over = isinstance(kernel, Pack) and reused is not None
+                out = None if reused is None else reused.name
+                if reused is None:
+                    out = given.get(target.root)
+                    if out is None and target.root not in roots:
+                        out = self._slot(instruction, piece, place, free, storage)
+                new = over_lines(instruction, names, sizes, out) if not over else [f"{target.name} = {out}"]
+                if reused is not None and new is not None:
+                    storage[target.root] = storage.pop(reused.root, None)
                     alive[target.root] = alive.pop(reused.root, 0)
-                elif target.owned:
-                    alive[target.root] = 8 * count(target.sizes)
-                    total += alive[target.root]
-        peak = max(peak, total)
-        gone = [name for root in dying for name in names_of.get(root, ())]
-        for root in dying:
-            total -= alive.pop(root, 0)
-        if gone and any(register.ndim or count(register.sizes) > SMALL for register in instruction.operands):
-            lines.append(f"del {', '.join(gone)}")
-    return Written(tuple(done), tuple(lines), peak)
+                elif new is not None and out is not None:
+                    alive[target.root] = 0
+                if new is None:
+                    new = [f"{target.name} = {kernel.source(names, sizes.__getitem__)}"]
+                if target.root not in alive:
+                    alive[target.root] = self._count(target.sizes)
+                    self._release(storage.pop(target.root, None), free)
+                source = "; ".join(new).removeprefix(f"{target.name} = ")
+            lines += new
+            done.append(replace(instruction, source=source))
+            peak = max(peak, sum(alive.values()) + hidden)
+            gone = []
+            for root in dying:
+                self._release(storage.pop(root, None), free)
+                alive.pop(root, None)
+                gone += names_of.get(root, ())
+            if gone and any(r.ndim or self._count(r.sizes) > SMALL for r in instruction.operands):
+                lines.append(f"del {', '.join(gone)}")
+        return Written(tuple(done), tuple(lines), peak)
+
+    def _texts(self, instruction: Instruction, piece: Piece | None, place: int) -> dict[Label, str]:
+        """The source of the size of each label."""
+        texts = {label: self._size(size) for label, size in label_sizes(instruction).items()}
+        if piece is not None:
+            texts[piece.labels[place]] = "(hi - lo)"
+        return texts
+
+    # --- the workspace --------------------------------------------------------------------------------------------
+
+    def _slot(
+        self,
+        instruction: Instruction,
+        piece: Piece | None,
+        place: int,
+        free: list[int],
+        storage: dict[str, int | None],
+    ) -> str | None:
+        """Where the workspace holds the result of a step; None where it is better had from the allocator."""
+        target = instruction.target
+        if not self._one_dtype or not target.uniform or self._count(target.sizes) < KEPT:
+            return None
+        sizes = tuple(self._count([size]) for size in target.sizes)
+        shape = sizes if piece is None else (piece.chunks, *sizes)
+        entries = prod(shape)
+        fitting = [base for base in free if self._base_entries[base] >= entries]
+        if fitting:
+            base = min(fitting, key=self._base_entries.__getitem__)
+        elif free:
+            base = max(free, key=self._base_entries.__getitem__)
+            self._base_entries[base] = entries
+        else:
+            base = len(self._base_entries)
+            self._base_entries.append(entries)
+        if base in free:
+            free.remove(base)
+        storage[target.root] = base
+        found = next((slot for slot in self.slots if slot.base == base and slot.shape == shape), None)
+        if found is None:
+            found = Slot(self._fresh(), base, shape)
+            self.slots.append(found)
+        if piece is None:
+            return found.name
+        head = f"{found.name}_ = {found.name}[chunk]"
+        if head not in piece.heads:
+            piece.heads.append(head)
+        axis = instruction.kernel.output.index(piece.labels[place])
+        return f"{found.name}_[{':, ' * axis}:hi - lo]"
+
+    def _release(self, base: int | None, free: list[int]) -> None:
+        if base is not None:
+            free.append(base)
+
+    # --- blocks ---------------------------------------------------------------------------------------------------
+
+    def _blocks(self, kernel: Blocks, free: list[int]) -> tuple[list[str], int]:
+        """The lines that do a body in blocks; and the entries that they hold beside the workspace."""
+        piece = Piece(kernel.labels, kernel.chunks, kernel.rows)
+        given = {name: name for name, _, _ in kernel.cuts}
+        written = self.write(kernel.body, (), given, piece, free)
+        heads = [*piece.heads, *(f"{name} = {parts.name}[chunk:chunk + 1]" for name, parts in kernel.totals)]
+        cuts = [f"{name} = {register.name}[{_cut(axes)}]" for name, register, axes in kernel.cuts]
+        lines = [
+            f"def {kernel.name}(start, stop, chunk):",
+            *(f"    {line}" for line in heads),
+            f"    for lo in range(start, stop, {kernel.rows}):",
+            f"        hi = min(lo + {kernel.rows}, stop)",
+            *(f"        {line}" for line in (*cuts, *written.lines)),
+            f"in_blocks({kernel.name}, {kernel.extent}, {kernel.chunks})",
+        ]
+        return lines, kernel.chunks * written.peak
+
+
+def _cut(axes: Sequence[int]) -> str:
+    return ", ".join("lo:hi" if axis in axes else ":" for axis in range(max(axes) + 1))
+
+
+def over_lines(
+    instruction: Instruction, names: Sequence[str], sizes: Mapping[Label, str], out: str | None
+) -> list[str] | None:
+    """The lines that leave the result of a step in an array that is there; None where that gains nothing."""
+    kernel, target = instruction.kernel, instruction.target.name
+    if out is None:
+        return None
+    if isinstance(kernel, Empty):
+        return [f"{target} = {out}"]
+    if isinstance(kernel, Full):
+        return [f"{target} = {out}", f"{target}.fill({kernel.value})"]
+    into = kernel.into(names, sizes.__getitem__, out)
+    if into is not None:
+        return [into if out == target else f"{target} = {into}"]
+    named = [] if out == target else [f"{target} = {out}"]
+    return [*named, f"{target}[...] = {kernel.source(names, sizes.__getitem__)}"]
 
 
 def reusable(instruction: Instruction, dying: Sequence[str]) -> Register | None:
     """An operand that dies in a step and whose storage the result may take: entry by entry, in the same order."""
     kernel, target = instruction.kernel, instruction.target
-    if not target.sizes or not target.uniform or not takes_over(kernel):
+    if not target.sizes or not target.uniform or not takes_over(instruction):
         return None
     for labels, operand in zip(kernel.inputs, instruction.operands, strict=True):
         if (
             operand.root in dying
             and operand.name == operand.root
+            and operand.owned
             and labels == kernel.output
             and operand.sizes == target.sizes
             and sum(other.root == operand.root for other in instruction.operands) == 1
@@ -112,6 +264,9 @@ def reusable(instruction: Instruction, dying: Sequence[str]) -> Register | None:
     return None
 
 
-def takes_over(kernel: Kernel) -> bool:
-    """Whether a kernel may write over an operand: entry by entry, or a copy in the same order."""
-    return kernel.entrywise or (isinstance(kernel, Pack) and kernel.shape is None and kernel.dtype != "")
+def takes_over(instruction: Instruction) -> bool:
+    """Whether a step may write over an operand: entry by entry in one call, or a copy in the same order."""
+    kernel = instruction.kernel
+    if isinstance(kernel, Pack):
+        return kernel.shape is None and kernel.dtype != ""
+    return kernel.entrywise and kernel.into([""] * len(kernel.inputs), lambda _: "", "") is not None

@@ -1,0 +1,337 @@
+"""Blocks: steps that are done together, a piece of one label at a time, so that what lies between them stays in the cache.
+
+Entry-by-entry steps, and sums that read each entry once, cost the time that their arrays take through memory. A group
+of such steps that share a label is done block by block along it, by several threads: an array that only the group
+uses is then never stored whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+from tensordsl.labels import Label
+from tensordsl.program.emitter import Emitter
+from tensordsl.program.instructions import Instruction, Register
+from tensordsl.program.kernels import Empty, Full, Kernel, Labels, Map, Pack, Product, Total, View, Write
+
+BLOCK = 1 << 17  # entries of the largest array in a block: 1 MB of float64, measured best between 2^14 and 2^19
+LEAST = 1 << 17  # entries from which a group gains more than its calls cost
+LARGEST_GROUP = 64  # members, so that planning stays linear
+
+
+@dataclass(frozen=True)
+class Blocks(Kernel):
+    """A body of instructions, done for pieces of one axis: each operand and target is cut along the axes named."""
+
+    name: str
+    body: tuple[Instruction, ...]
+    labels: Labels  # what each instruction of the body calls the label that is gone along
+    cuts: tuple[tuple[str, Register, tuple[int, ...]], ...]  # a piece's name, what it is cut from, along which axes
+    totals: tuple[tuple[str, Register], ...]  # one row for each chunk is added into
+    extent: str
+    rows: int  # in a block
+    chunks: int  # that threads work on side by side
+    kind = "blocks"
+    writes = True
+
+    @property
+    def title(self) -> str:
+        return f"{self.rows} of {self.extent}"
+
+
+def fuse(
+    instructions: Sequence[Instruction], kept: Sequence[Register], out: Emitter, dtype: str, threads: int
+) -> list[Instruction]:
+    """The instructions with groups of them made blocks."""
+    instructions = [_of_dtype(instruction, dtype) for instruction in instructions]
+    roots = {register.root for register in kept}
+    found = {group.place: group for group in groups(instructions, out) if group.pays(roots)}
+    grouped = {place for group in found.values() for place in group.members}
+    fused: list[Instruction] = []
+    for place, instruction in enumerate(instructions):
+        if place in found:
+            fused += found[place].instructions(roots, dtype, threads)
+        elif place not in grouped:
+            fused.append(instruction)
+    return fused
+
+
+def _of_dtype(instruction: Instruction, dtype: str) -> Instruction:
+    """Zeros whose dtype is known wait for no operand."""
+    if isinstance(instruction.kernel, Full) and instruction.kernel.dtype and instruction.target.uniform:
+        return replace(instruction, kernel=replace(instruction.kernel, inputs=(), dtype=dtype), operands=())
+    return instruction
+
+
+def groups(instructions: Sequence[Instruction], out: Emitter) -> list[Group]:
+    """Groups of instructions, each done where its last member stands.
+
+    From the end on, an instruction joins the group of those that use its result, or that read what it reads.
+    """
+    produced = {target.root for i in instructions for target in i.targets if not i.kernel.views}
+    found: list[Group] = []
+    for place in reversed(range(len(instructions))):
+        instruction = instructions[place]
+        if not _fits(instruction, out):
+            continue
+        for group in reversed(found):
+            if group.takes(place):
+                break
+        else:
+            if not instruction.kernel.views:
+                found.append(Group(instructions, out, produced, place))
+    return found
+
+
+def _fits(instruction: Instruction, out: Emitter) -> bool:
+    """Whether a step is of those that gain: it reads or writes much, and does little with each entry."""
+    kernel = instruction.kernel
+    if not isinstance(kernel, Map | Product | Total | View | Pack | Write):
+        return False
+    if max(out.count(r.sizes) for r in (*instruction.operands, *instruction.targets)) < LEAST:
+        return False
+    everything = {label for labels in (*kernel.inputs, kernel.output) for label in labels}
+    # A product of matrices does much with each entry, and belongs to BLAS as a whole.
+    return kernel.entrywise or not isinstance(kernel, Product) or any(everything <= set(la) for la in kernel.inputs)
+
+
+class Group:
+    """Instructions that may be done together, by their places in the program."""
+
+    def __init__(self, instructions: Sequence[Instruction], out: Emitter, produced: set[str], place: int) -> None:
+        self.place = place
+        self.members = [place]
+        self._all = instructions
+        self._out = out
+        self._produced = produced
+        self._labels = self._choices(self.members)
+
+    def takes(self, place: int) -> bool:
+        """Join an instruction that stands before all members, if it can be done where they are."""
+        instruction = self._all[place]
+        targets = {target.root for target in instruction.targets}
+        reads = {operand.root for operand in instruction.operands}
+        member_roots = {r.root for m in self.members for r in (*self._all[m].operands, *self._all[m].targets)}
+        if len(self.members) >= LARGEST_GROUP or not (targets | (reads & self._produced)) & member_roots:
+            return False
+        within = set(self.members)
+        for other in range(place + 1, self.place if not instruction.kernel.views else len(self._all)):
+            if other in within:
+                continue
+            step = self._all[other]
+            touched = {r.root for r in (*step.operands, *step.targets)}
+            if touched & targets or (step.writes and {t.root for t in step.targets} & reads):
+                return False
+        choices = self._choices([place, *self.members])
+        if not choices:
+            return False
+        self.members.insert(0, place)
+        self._labels = choices
+        return True
+
+    def _choices(self, members: Sequence[int]) -> list[Labels]:
+        """The ways to go through all members together: for each, what each member calls the label."""
+        classes = Classes()
+        for place in members:
+            step = self._all[place]
+            for position, (labels, register) in enumerate(zip(step.kernel.inputs, step.operands, strict=False)):
+                if register.root in self._produced:
+                    # Several diagonals of one array are written side by side only along its first axis.
+                    linked = labels[:1] if step.writes and position == 0 else labels
+                    for axis, label in enumerate(linked):
+                        classes.join(("register", register.name, axis), ("label", place, label))
+            if not step.writes:
+                for axis, label in enumerate(step.kernel.output):
+                    classes.join(("register", step.target.name, axis), ("label", place, label))
+            for label in {la for labels in step.kernel.inputs for la in labels}:
+                classes.join(("label", place, label), ("label", place, label))
+        found = []
+        for members_of in classes.all():
+            labels = {key[1]: key[2] for key in members_of if key[0] == "label"}
+            alone = sum(key[0] == "label" for key in members_of) == len(labels) == len(members)
+            if alone and self._goes_along(members, labels):
+                found.append(tuple(labels[place] for place in members))
+        return found
+
+    def _goes_along(self, members: Sequence[int], labels: dict[int, Label]) -> bool:
+        read = {r.root for place in members for r in self._all[place].operands[self._all[place].writes :]}
+        for place in members:
+            step, label = self._all[place], labels[place]
+            kernel = step.kernel
+            if not kernel.along(label):
+                return False
+            if step.writes:
+                if kernel.inputs[0][0] != label or step.target.root in read:
+                    return False
+            elif label not in kernel.output and (kernel.views or step.target.root in read or not step.target.uniform):
+                return False
+        return True
+
+    def pays(self, roots: set[str]) -> bool:
+        """Whether blocks gain: there is something done entry by entry, not only sums that BLAS makes as well."""
+        steps = [self._all[place] for place in self.members]
+        outside = self._used_outside(roots)
+        known = all(t.uniform for s in steps for t in s.targets if t.root in outside and not s.kernel.views)
+        return bool(self._labels) and known and any(s.kernel.entrywise or s.writes for s in steps)
+
+    def _used_outside(self, roots: set[str]) -> set[str]:
+        within = set(self.members)
+        return roots | {
+            register.root
+            for place, step in enumerate(self._all)
+            if place not in within
+            for register in (*step.operands, *step.targets)
+        }
+
+    def instructions(self, roots: set[str], dtype: str, threads: int) -> Iterator[Instruction]:
+        """Storage for what the group leaves, the blocks, and the sums of the parts of each chunk."""
+        out = self._out
+        steps = [self._all[place] for place in self.members]
+        labels = max(self._labels, key=self._weight)
+        extent = next(
+            size
+            for step, label in zip(steps, labels, strict=True)
+            for names, register in zip(
+                (*step.kernel.inputs, step.kernel.output), (*step.operands, *step.targets), strict=False
+            )
+            for name, size in zip(names, register.sizes, strict=False)
+            if name == label
+        )
+        length = max(1, out.number(extent))
+        largest = max(
+            out.count(r.sizes) // length if label in names else 1
+            for step, label in zip(steps, labels, strict=True)
+            for position, (names, r) in enumerate(_named(step))
+            if position or not step.writes  # of an array that is written into, a part is touched
+        )
+        chunks = min(threads, length)
+        rows = max(1, min(BLOCK // max(largest, 1), ceil(length / chunks)))
+        outside = self._used_outside(roots)
+        local: dict[tuple[str, tuple[int, ...]], Register] = {}
+        inner: dict[str, Register] = {}
+        cuts: list[tuple[str, Register, tuple[int, ...]]] = []
+        totals: list[tuple[str, Register]] = []
+        body: list[Instruction] = []
+        loop: list[Label] = []
+        before: list[Instruction] = []
+        after: list[Instruction] = []
+        written: list[Register] = []
+        read: list[Register] = []
+
+        def cut(register: Register, names: Labels, label: Label) -> Register:
+            """The piece of an array that a block reads or writes."""
+            axes = tuple(axis for axis, name in enumerate(names) if name == label)
+            if not axes:
+                return register
+            if (register.name, axes) not in local:
+                piece = replace(_piece(register, axes, rows, out.fresh()), owned=False)
+                local[register.name, axes] = piece
+                cuts.append((piece.name, register, axes))
+            return local[register.name, axes]
+
+        for step, label in zip(steps, labels, strict=True):
+            kernel = step.kernel
+            operands = []
+            for position, register in enumerate(step.operands):
+                names = kernel.inputs[position] if position < len(kernel.inputs) else ()
+                if register.name in inner:
+                    operands.append(inner[register.name])
+                else:
+                    if register not in read:
+                        read.append(register)
+                    operands.append(cut(register, names, label))
+            if step.writes:
+                if step.target not in written:
+                    written.append(step.target)
+                body.append(replace(step, operands=tuple(operands), targets=(operands[0],)))
+                loop.append(label)
+                continue
+            target = step.target
+            axes = tuple(axis for axis, name in enumerate(kernel.output) if name == label)
+            if not axes:  # summed along the blocks: each chunk adds up its own part
+                part = replace(target, name=out.fresh(), root="")
+                part = replace(part, root=part.name)
+                parts = Register(out.fresh(), (chunks, *target.sizes), "", True)
+                parts = replace(parts, root=parts.name)
+                row = Register(out.fresh(), target.sizes, "", False)
+                row = replace(row, root=row.name)
+                order = kernel.output
+                before.append(Instruction(Full((), (-1, *order), "0", out.shape(parts.sizes), dtype), (parts,), ()))
+                body.append(replace(step, operands=tuple(operands), targets=(part,)))
+                body.append(Instruction(Write((order, order), order, order), (row,), (row, part)))
+                loop += [label, label]
+                totals.append((row.name, parts))
+                written.append(parts)
+                after.append(Instruction(Total(((-1, *order),), order), (target,), (parts,)))
+                continue
+            if target.root in outside:
+                before.append(Instruction(Empty((), kernel.output, out.shape(target.sizes), dtype), (target,), ()))
+                written.append(target)
+                inner[target.name] = cut(target, kernel.output, label)
+            else:
+                root = target.root if not kernel.views else operands[0].root
+                inner[target.name] = replace(_piece(target, axes, rows, target.name), root=root)
+            body.append(replace(step, operands=tuple(operands), targets=(inner[target.name],)))
+            loop.append(label)
+        blocks = Blocks(
+            (),
+            (),
+            out.fresh("block"),
+            tuple(body),
+            tuple(loop),
+            tuple(cuts),
+            tuple(totals),
+            out.size(extent),
+            rows,
+            chunks,
+        )
+        flops = sum(step.flops for step in steps)
+        moved = 8 * sum(out.count(r.sizes) for r in (*read, *written))
+        yield from before
+        yield Instruction(blocks, tuple(written), tuple(r for r in read if r not in written), flops, moved)
+        yield from after
+
+    def _weight(self, labels: Labels) -> int:
+        """How much lies entry by entry where the label is the first axis: the blocks are whole pieces of memory there."""
+        total = 0
+        for place, label in zip(self.members, labels, strict=True):
+            for names, register in _named(self._all[place]):
+                if names[:1] == (label,):
+                    total += self._out.count(register.sizes)
+        return total
+
+
+def _named(step: Instruction) -> Iterator[tuple[Labels, Register]]:
+    """The arrays of a step with the labels of their axes."""
+    yield from zip(step.kernel.inputs, step.operands, strict=False)
+    if not step.writes:
+        yield step.kernel.output, step.target
+
+
+def _piece(register: Register, axes: Sequence[int], rows: int, name: str) -> Register:
+    sizes = tuple(rows if axis in axes else size for axis, size in enumerate(register.sizes))
+    return replace(register, name=name, root=name, sizes=sizes)
+
+
+class Classes:
+    """Things that are the same, joined pair by pair."""
+
+    def __init__(self) -> None:
+        self._parent: dict[tuple[str, int | str, int], tuple[str, int | str, int]] = {}
+
+    def find(self, key: tuple[str, int | str, int]) -> tuple[str, int | str, int]:
+        self._parent.setdefault(key, key)
+        while self._parent[key] != key:
+            self._parent[key] = key = self._parent[self._parent[key]]
+        return key
+
+    def join(self, a: tuple[str, int | str, int], b: tuple[str, int | str, int]) -> None:
+        self._parent[self.find(a)] = self.find(b)
+
+    def all(self) -> list[list[tuple[str, int | str, int]]]:
+        found: dict[tuple[str, int | str, int], list[tuple[str, int | str, int]]] = {}
+        for key in self._parent:
+            found.setdefault(self.find(key), []).append(key)
+        return list(found.values())
