@@ -222,3 +222,17 @@ def canonical_order(
     label_order = sorted(final, key=final.__getitem__)
     factor_order = sorted(range(len(edges)), key=lambda f: (edges[f][0], seen_as(final, edges[f][1], free[f])))
     return label_order, factor_order
+
+
+def unify_positions(first: Sequence[Label], second: Sequence[Label]) -> tuple[Label, ...]:
+    """Labels for axes that are equal wherever either of two labellings has them equal.
+
+    >>> unify_positions((0, 1, 0), (0, 1, 1))
+    (0, 0, 0)
+    """
+    found = list(range(len(first)))
+    for labels in (first, second):
+        for axis, label in enumerate(labels):
+            one, other = found[labels.index(label)], found[axis]
+            found = [min(one, other) if place in (one, other) else place for place in found]
+    return tuple(found)

@@ -13,17 +13,18 @@ import numpy as np
 from tensordsl.contraction import contract
 from tensordsl.dims import evaluate as size_value
 from tensordsl.errors import BindError, ShapeError, UnsupportedError, describe, show_shape
-from tensordsl.execution.binding import bind, check_sizes, needed_symbols
-from tensordsl.execution.structured import to_coo
+from tensordsl.execution.binding import Bound, bind, check_sizes, needed_symbols
+from tensordsl.execution.buffers import check_out, filled_by, forget, overlapping, remember, store
+from tensordsl.execution.factored import Factored, structure_of
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Sum, Symbol, brief, operation
 from tensordsl.functions.convert import as_expr
 from tensordsl.graph import rebuild, topological
 from tensordsl.program.build import build, dimensions
 from tensordsl.program.instructions import Program
-from tensordsl.rewrites.rewriting import with_children
+from tensordsl.rewrites.rewriting import PHASES, simplified, with_children
 
 PLANS = 128  # kept by one function, one for each combination of shapes and dtypes
-OUTPUTS = ("dense", "sparse", "operator")
+OUTPUTS = ("dense", "sparse", "operator", "factored")
 
 
 class CompiledFunction:
@@ -42,7 +43,9 @@ class CompiledFunction:
     def __repr__(self) -> str:
         return f"<compiled {', '.join(brief(e) for e in self.expressions)} ({self.output}) of {', '.join(self._names)}>"
 
-    def __call__(self, data: Mapping[Any, Any] | None = None, /, **named: Any) -> Any:
+    def __call__(self, data: Mapping[Any, Any] | None = None, /, *, out: Any = None, **named: Any) -> Any:
+        if out is not None:
+            return self._into(out, data, named)
         run = None
         if data is None and len(named) == len(self._names):
             try:
@@ -53,6 +56,57 @@ class CompiledFunction:
                 run = None
         return self._first(data, named) if run is None else run(*arrays)
 
+    def _into(self, out: Any, data: Mapping[Any, Any] | None, named: dict[str, Any]) -> Any:
+        """The results in arrays of the caller. Where data are called `out`, what is given by that name is data."""
+        if "out" in self._names:
+            return self._first(data, {**named, "out": out})
+        if self.output != "dense":
+            raise UnsupportedError(f"out= takes dense results; this function has output={self.output!r}. Leave it out.")
+        arrays = (out,) if self._single else tuple(out) if isinstance(out, tuple | list) else (out,)
+        bound = bind(self.expressions, self._symbols, self._parameters, data, named)
+        shapes = [tuple(size_value(size, bound.sizes) for size in e.shape) for e in self.expressions]
+        check_out(arrays, shapes)
+        key = ("out", tuple([(a.shape, a.dtype) for a in bound.arrays]), tuple(a.dtype for a in arrays), tuple(bound.sizes.items()))
+        run = self._ready.get(key)
+        if run is None:
+            check_sizes(self.expressions, bound.sizes)
+            self._make_room()
+            run = self._ready[key] = self._plan_into(bound, tuple(a.dtype for a in arrays))
+        run(arrays, bound.arrays)
+        return out
+
+    def _plan_into(self, bound: Bound, dtypes: tuple[Any, ...]) -> Callable[..., Any]:
+        one = one_dtype(bound.arrays)
+        fixed = bound.sizes
+        if one is None or any(dtype.name != one for dtype in dtypes):
+            run = self._plan(bound.arrays, bound.sizes)
+            return lambda arrays, values: store(run(*values), arrays)
+        programs = {
+            stored: build(self.expressions, bound.sizes, dtype=one, stored=stored) for stored in ("into", "again")
+        }
+        filling, refilling = (
+            guarded(loaded(program, one), tuple(fixed[name] for name in program.parameters))
+            for program in programs.values()
+        )
+        token = object()  # of the zeros that this program leaves
+
+        def run_into(arrays: Sequence[Any], values: Sequence[Any]) -> None:
+            if any(np.may_share_memory(a, v) for a in arrays for v in values) or overlapping(arrays):
+                store(self._plan(values, bound.sizes)(*values), arrays)
+                return
+            same = all(filled_by(array) is token for array in arrays)
+            for array in arrays:
+                forget(array)
+            (refilling if same else filling)(*values, *arrays)
+            for array in arrays:
+                remember(array, token)
+
+        return run_into
+
+    def _make_room(self) -> None:
+        if len(self._ready) >= PLANS:
+            self._ready.clear()
+
     def _first(self, data: Mapping[Any, Any] | None, named: Mapping[str, Any]) -> Any:
         bound = bind(self.expressions, self._symbols, self._parameters, data, named)
         key: tuple[Any, ...] = tuple([(a.shape, a.dtype) for a in bound.arrays])
@@ -61,37 +115,37 @@ class CompiledFunction:
         run = self._ready.get(key)
         if run is None:
             check_sizes(self.expressions, bound.sizes)
-            if len(self._ready) >= PLANS:
-                self._ready.clear()
+            self._make_room()
             run = self._ready[key] = self._plan(bound.arrays, bound.sizes)
         return run(*bound.arrays)
 
     def _plan(self, arrays: Sequence[Any], sizes: Mapping[str, int]) -> Callable[..., Any]:
-        kinds = {array.dtype for array in arrays}
-        one = next(iter(kinds)).name if len(kinds) == 1 and next(iter(kinds)).kind in "fc" else None
+        one = one_dtype(arrays)
         if self.output == "operator":
             return self._operators(sizes)
-        program = build(self.expressions, sizes, factored=self.output == "sparse", dtype=one)
-        namespace: dict[str, Any] = {"np": np, **program.routines, **program.constants}
-        code = builtins.compile(program.source, "<tensordsl program>", "exec")
-        exec(code, namespace)  # noqa: S102 - the program's own source, made by us
+        if self.output in ("sparse", "factored"):
+            return self._structured(arrays, sizes)
+        program = build(self.expressions, sizes, dtype=one)
         fixed = tuple(sizes[name] for name in program.parameters)
-        function = with_workspace(namespace["f"], program, one) if program.slots else namespace["f"]
-        single = self._single
-        if self.output == "dense":
-            run = guarded(function, fixed)
-            return run if single or len(self.expressions) > 1 else lambda *values: (run(*values),)
+        function = loaded(program, one)
+        run = guarded(function, fixed)
+        return run if self._single or len(self.expressions) > 1 else lambda *values: (run(*values),)
 
-        def sparse(*values: Any) -> Any:
-            found = function(*values, *fixed)
-            found = [found] if len(program.outputs) == 1 else found
-            made = [
-                to_coo(terms, cores, e.shape, sizes)  # type: ignore[arg-type]
-                for terms, cores, e in zip(program.outputs, found, self.expressions, strict=True)
-            ]
-            return made[0] if single else tuple(made)
+    def _structured(self, arrays: Sequence[Any], sizes: Mapping[str, int]) -> Callable[..., Any]:
+        """The cores of all values by one program, and around them the structures, which all calls share."""
+        found = [structure_of(e, sizes, compile) for e in simplified(self.expressions, *PHASES)]
+        cores = CompiledFunction([core for own, _ in found for core in own], "dense", False)
+        places = [self._names.index(name) for name in cores._names]
+        run = cores._plan([arrays[place] for place in places], sizes)
 
-        return guarded(sparse, ())
+        def factored(*values: Any) -> Any:
+            computed = iter(run(*[values[place] for place in places]))
+            made = [Factored(structure, [next(computed) for _ in own]) for own, structure in found]
+            if self.output == "sparse":
+                made = [value.tocoo() for value in made]
+            return made[0] if self._single else tuple(made)
+
+        return factored
 
     def _operators(self, sizes: Mapping[str, int]) -> Callable[..., Any]:
         makers = [operator_maker(e, self._names) for e in self.expressions]
@@ -102,6 +156,21 @@ class CompiledFunction:
             return made[0] if self._single else tuple(made)
 
         return run
+
+
+def one_dtype(arrays: Sequence[Any]) -> str | None:
+    """The floating-point type of all arrays, where they have one in which sums lose nothing on the way."""
+    kinds = {array.dtype for array in arrays}
+    return next(iter(kinds)).name if len(kinds) == 1 and next(iter(kinds)).kind == "f" and next(iter(kinds)).itemsize > 2 else None
+
+
+def loaded(program: Program, dtype: str | None) -> Callable[..., Any]:
+    """The function that a program is the source of."""
+    namespace: dict[str, Any] = {"np": np, **program.routines, **program.constants}
+    code = builtins.compile(program.source, "<tensordsl program>", "exec")
+    exec(code, namespace)  # noqa: S102 - the program's own source, made by us
+    function: Callable[..., Any] = namespace["f"]
+    return with_workspace(function, program, dtype) if program.slots else function
 
 
 def with_workspace(function: Callable[..., Any], program: Program, dtype: str | None) -> Callable[..., Any]:

@@ -16,9 +16,10 @@ from tensordsl.functions.record import Routine
 from tensordsl.graph import topological
 from tensordsl.program.blocks import Blocks, fuse
 from tensordsl.program.emitter import Emitter, literal
-from tensordsl.program.instructions import Program, Register
+from tensordsl.program.instructions import Instruction, Program, Register
 from tensordsl.program.kernels import Apply, Full
 from tensordsl.program.lowering import Lowering
+from tensordsl.program.outputs import Given, again, into
 from tensordsl.program.source import Writer
 from tensordsl.program.threads import in_blocks, thread_count
 from tensordsl.rewrites.rewriting import PHASES, simplified
@@ -39,6 +40,7 @@ def build(
     sizes: Mapping[str, int],
     factored: bool = False,
     dtype: str | None = None,
+    stored: str | None = None,
     name: str = "f",
 ) -> Program:
     """The program of some expressions, its work shared.
@@ -46,6 +48,8 @@ def build(
     `sizes` are the numbers behind the dimensions, for choosing paths; the source itself holds for any sizes.
     `factored` leaves the outputs as terms. With a `dtype`, the floating type that all arrays have, steps write over
     operands that die there and into a workspace, and are done in blocks; without one, each makes an array of its own.
+    `stored` says that arrays for the results are given, `"into"` ones that hold anything, `"again"` ones that an earlier
+    call has filled.
     """
     symbols = sorted({symbol for e in expressions for symbol in e.symbols}, key=lambda s: s.order)
     dims = sorted(dimensions(expressions))
@@ -67,13 +71,18 @@ def build(
 
     itemsize = np.dtype(dtype or "float64").itemsize
     kept = [r for o in outputs for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])]
-    instructions = (
-        out.instructions if dtype is None else fuse(out.instructions, kept, out, f"np.{dtype}", thread_count())
-    )
+    instructions: Sequence[Instruction] = out.instructions
+    places = [variable("out", taken) for _ in outputs] if stored else []
+    given = into(instructions, kept, places) if stored else Given(tuple(instructions), {}, ())
+    if stored == "again":
+        given = again(given, out.fresh) or given
+    instructions = given.instructions
+    if dtype is not None:
+        instructions = fuse(instructions, kept, out, f"np.{dtype}", thread_count())
     in_threads = {"in_blocks": in_blocks} if any(isinstance(i.kernel, Blocks) for i in instructions) else {}
     writer = Writer(out.size, out.count, out.fresh, dtype is not None)
-    written = writer.write(instructions, kept, {})
-    used = _words([*written.lines, *(register.name for register in kept)]) & set(names.values())
+    written = writer.write(instructions, kept, given.storage)
+    used = _words([*written.lines, *given.copies, *(register.name for register in kept)]) & set(names.values())
     preamble, parameters = [], []
     for d in dims:
         if names[d] not in used:
@@ -84,12 +93,12 @@ def build(
         else:
             preamble.append(f"{names[d]} = {place[0]}.shape[{place[1]}]")
     result = [
-        o.name if isinstance(o, Register) else "(" + "".join(f"{t.core.name if t.core else 'None'}, " for t in o) + ")"
-        for o in outputs
+        places[n] if stored else o.name if isinstance(o, Register) else "(" + "".join(f"{t.core.name if t.core else 'None'}, " for t in o) + ")"
+        for n, o in enumerate(outputs)
     ]
-    head = ", ".join([*arguments.values(), *(names[d] for d in parameters), *(slot.name for slot in writer.slots)])
+    head = ", ".join([*arguments.values(), *(names[d] for d in parameters), *places, *(slot.name for slot in writer.slots)])
     tail = result[0] if len(result) == 1 else "(" + ", ".join(result) + ")"
-    source = "\n    ".join([f"def {name}({head}):", *preamble, *written.lines, f"return {tail}"]) + "\n"
+    source = "\n    ".join([f"def {name}({head}):", *preamble, *written.lines, *given.copies, f"return {tail}"]) + "\n"
     return Program(
         tuple(s.name for s in symbols),
         tuple(parameters),

@@ -387,12 +387,19 @@ class Pack(Kernel):
     def along(self, label: Label) -> bool:
         return self.shape is None and label in self.output
 
-    def source(self, names: Sequence[str], size: Size) -> str:
+    def seen(self, names: Sequence[str], size: Size) -> str:
+        """The entries as a view, where that can be."""
         if self.shape is not None:
             return f"{names[0]}.reshape{shape_text(self.shape)}"
         text = align(names[0], self.inputs[0], self.output)
         if len(self.inputs[0]) < len(self.output):
             text = f"np.broadcast_to({text}, {shape_text([size(label) for label in self.output])})"
+        return text
+
+    def source(self, names: Sequence[str], size: Size) -> str:
+        text = self.seen(names, size)
+        if self.shape is not None:
+            return text
         if self.dtype:
             return f"np.array({text}, dtype={self.dtype.format(*names)})"
         return f"{text}.copy()" if text != names[0] else f"np.array({text})"

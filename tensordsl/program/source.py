@@ -112,7 +112,7 @@ class Writer:
             if isinstance(kernel, Blocks):
                 new, hidden = self._blocks(kernel, free)
                 source = new[-1]
-            elif instruction.writes or not (instruction.target.owned or instruction.target.root in given):
+            elif instruction.writes or not (instruction.target.owned or instruction.target.name in given):
                 source = kernel.source(names, sizes.__getitem__)
                 new = [source if instruction.writes else f"{instruction.target.name} = {source}"]
             else:
@@ -243,7 +243,8 @@ def over_lines(
     if into is not None:
         return [into if out == target else f"{target} = {into}"]
     named = [] if out == target else [f"{target} = {out}"]
-    return [*named, f"{target}[...] = {kernel.source(names, sizes.__getitem__)}"]
+    value = kernel.seen(names, sizes.__getitem__) if isinstance(kernel, Pack) else kernel.source(names, sizes.__getitem__)
+    return [*named, f"{target}[...] = {value}"]
 
 
 def reusable(instruction: Instruction, dying: Sequence[str]) -> Register | None:

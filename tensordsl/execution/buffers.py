@@ -1,0 +1,81 @@
+"""Arrays that a caller gives for results: checked, and known again when the same function has filled them before."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from itertools import combinations
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from tensordsl.errors import BindError, show_shape
+
+# By the array that owns the memory: who filled which part of it last. An entry goes with its array.
+_filled: dict[int, tuple[weakref.ref[Any], tuple[Any, ...], object]] = {}
+_lock = Lock()
+
+
+def check_out(arrays: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:
+    """`BindError` where an array cannot take its result."""
+    if len(arrays) != len(shapes):
+        raise BindError(f"out= takes one array for each of the {len(shapes)} results; given were {len(arrays)}.")
+    for place, (array, shape) in enumerate(zip(arrays, shapes, strict=True)):
+        which = "out" if len(arrays) == 1 else f"out[{place}]"
+        if type(array) is not np.ndarray:
+            raise BindError(f"{which} is a {type(array).__name__}; expected a NumPy array, np.empty({shape}).")
+        if array.shape != shape:
+            raise BindError(
+                f"{which} has the shape {show_shape(array.shape)}; expected {show_shape(shape)}, that of the result. "
+                f"Give np.empty({shape})."
+            )
+        if not array.flags.writeable:
+            raise BindError(f"{which} is read-only. Give an array that may be written.")
+
+
+def store(values: Any, arrays: Sequence[Any]) -> None:
+    """Copy results into the arrays, where their types allow that."""
+    for value, array in zip(values if isinstance(values, tuple) else (values,), arrays, strict=True):
+        forget(array)
+        dtype = np.asarray(value).dtype
+        if not np.can_cast(dtype, array.dtype, "same_kind"):
+            raise BindError(f"out has the dtype {array.dtype}; the result, of {dtype}, does not fit. Give np.empty(..., {dtype}).")
+        array[...] = value
+
+
+def overlapping(arrays: Sequence[Any]) -> bool:
+    """Whether two of the arrays, or two entries of one, may lie in the same memory."""
+    return any(np.may_share_memory(a, b) for a, b in combinations(arrays, 2)) or any(
+        0 in (stride for stride, size in zip(a.strides, a.shape, strict=True) if size > 1) for a in arrays
+    )
+
+
+def remember(array: Any, token: object) -> None:
+    """Note who filled an array."""
+    owner = _owner(array)
+    key = id(owner)
+    with _lock:
+        _filled[key] = (weakref.ref(owner, lambda _: _filled.pop(key, None)), _part(array), token)
+
+
+def forget(array: Any) -> None:
+    """Note that an array holds something else now, or will if a write is broken off."""
+    with _lock:
+        _filled.pop(id(_owner(array)), None)
+
+
+def filled_by(array: Any) -> object | None:
+    """Who filled exactly this part of the memory last."""
+    found = _filled.get(id(_owner(array)))
+    return found[2] if found is not None and found[0]() is _owner(array) and found[1] == _part(array) else None
+
+
+def _owner(array: Any) -> Any:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _part(array: Any) -> tuple[Any, ...]:
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype
