@@ -29,6 +29,7 @@ from tensordsl.errors import (
 )
 from tensordsl.execution.check import check_derivative
 from tensordsl.execution.compiled import compile
+from tensordsl.execution.factored import Factored
 from tensordsl.expr import Expr
 from tensordsl.functions import norms as _norms  # noqa: F401 - td.linalg.norm
 from tensordsl.functions import numpy_arrays as _numpy_arrays  # noqa: F401 - what NumPy has more names for
@@ -176,6 +177,7 @@ __all__ = [
     "DerivativeError",
     "Dim",
     "Expr",
+    "Factored",
     "ParseError",
     "PlanError",
     "ShapeError",

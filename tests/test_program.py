@@ -125,6 +125,28 @@ def by_sparse(e: Expr, data: dict[str, Any], case: Case) -> tuple[Any, Any]:
     return dense_of(td.compile(e, output="sparse")(data, **DIMS)), case.oracle(data)
 
 
+def by_factored(e: Expr, data: dict[str, Any], case: Case) -> tuple[Any, Any]:
+    """The structured value: its products from both sides, its transpose and its sparse forms, then its entries."""
+    wanted = np.asarray(case.oracle(data))
+    value = td.compile(e, output="factored")(data, **DIMS)
+    if e.ndim:
+        right, left = np.arange(wanted.shape[-1] * 2.0).reshape(-1, 2) - 1, np.arange(wanted.shape[0]) + 0.5
+        assert close(value @ right, np.tensordot(wanted, right, 1))
+        assert close(left @ value, np.tensordot(left, wanted, 1))
+        assert close(value.T.todense(), wanted.T)
+        assert close(dense_of(value.tocoo()), wanted)
+        matrix = td.compile(td.einsum("i,j->ij", td.vec(e), td.vector("v", 5)), output="factored")(data, **DIMS)
+        rows = matrix.tocsr()
+        assert close(rows.toarray(), np.outer(wanted.T.reshape(-1), data["v"]))
+        assert is_canonical(rows)
+    return value.todense(), wanted
+
+
+def is_canonical(rows: Any) -> bool:
+    """Whether the columns of each row rise: found out anew, whatever the matrix says of itself."""
+    return bool(type(rows)((rows.data, rows.indices.copy(), rows.indptr.copy()), rows.shape).has_canonical_format)
+
+
 def by_operator(e: Expr, data: dict[str, Any], case: Case) -> tuple[Any, Any]:
     matrix = td.einsum("i,j->ij", td.vec(e), td.vector("v", 5)) if e.ndim else e * td.diag(td.vector("v", 5))
     value = np.asarray(case.oracle(data))
@@ -195,6 +217,7 @@ PASSES: dict[str, Callable[[Expr, dict[str, Any], Case], tuple[Any, Any]]] = {
     "other texts": by_other_texts,
     "jvp and vjp": by_directions,
     "sparse": by_sparse,
+    "factored": by_factored,
     "operator": by_operator,
     "jacobian": by_jacobian,
     "plan": by_plan,
@@ -241,6 +264,24 @@ def test_sparse_values(case: Case) -> None:
         wanted = np.asarray(case.oracle(data))
         assume(np.all(np.isfinite(wanted)) and np.max(np.abs(wanted), initial=0) < 1e6)
         assert close(dense_of(td.compile(e, output="sparse")(data, **DIMS)), wanted)
+
+
+@given(cases(3))
+def test_factored_values(case: Case) -> None:
+    e, data = case.expression(), case.data
+    with np.errstate(all="ignore"):
+        wanted = np.asarray(case.oracle(data))
+        assume(np.all(np.isfinite(wanted)) and np.max(np.abs(wanted), initial=0) < 1e6)
+        value = td.compile(e, output="factored")(data, **DIMS)
+        assert value.shape == wanted.shape
+        assert close(value.todense(), wanted)
+        if e.ndim:
+            right = np.arange(wanted.shape[-1]) - 0.5
+            assert close(value @ right, np.tensordot(wanted, right, 1))
+        if e.ndim == 2:
+            rows = value.tocsr()
+            assert close(rows.toarray(), wanted)
+            assert is_canonical(rows)
 
 
 @given(cases(2), cases(2))

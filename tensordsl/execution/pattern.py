@@ -1,0 +1,252 @@
+"""Sparse forms of structured values: where each entry stands, read off the labels once; values are laid there after.
+
+A term in the order of its row labels is a CSR matrix in canonical form as it is, with no search: an axis is a group of
+labels, the first the slowest. The pattern of several terms is the sum of such matrices, which SciPy merges in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from tensordsl.execution.layout import Layout
+from tensordsl.expr import Pattern, Select
+from tensordsl.functions import routines
+from tensordsl.labels import Group, Label
+
+Array = np.ndarray[Any, Any]
+BLOCK = 1 << 17  # entries that are laid at once: few enough to stay in the cache when they are read across
+
+
+class Entries(NamedTuple):
+    """The entries of a term: an array with one axis for each of the labels; the same all along the others."""
+
+    core: Any
+    labels: Sequence[Label]
+    layout: Layout
+
+    @property
+    def total(self) -> int:
+        return prod(extents(self.layout, self.layout.axes))
+
+    def along(self, axes: Sequence[Label]) -> Array:
+        """A view with these axes."""
+        order = [self.labels.index(label) for label in axes if label in self.labels]
+        key = tuple(slice(None) if label in self.labels else None for label in axes)
+        return np.broadcast_to(np.asarray(self.core).transpose(order)[key], extents(self.layout, axes))
+
+    def write(self, out: Array) -> None:
+        view = self.along(self.layout.axes)
+        out.reshape(view.shape)[...] = view
+
+
+def extents(layout: Layout, axes: Sequence[Label]) -> tuple[int, ...]:
+    return tuple(layout.sizes[label] for label in axes)
+
+
+def positions_of(select: Select) -> Array:
+    """The places that a selection by a list or a pattern takes."""
+    if isinstance(select.positions, Pattern):
+        return np.asarray(getattr(routines, select.positions.name)(select.positions.size))
+    return np.asarray(select.positions, np.int64)
+
+
+def along(layout: Layout, group: Group, axes: Sequence[Label], kind: Any) -> Array:
+    """The place on an axis of the value that its group of labels stands for, to be broadcast over the axes."""
+
+    def digit(label: Label) -> Array:
+        if label in layout.scatter:
+            select, row = layout.scatter[label]
+            if row is None:
+                return np.asarray(select.start, kind)
+            if select.positions is not None:
+                return positions_of(select).astype(kind)[digit(row)]
+            return np.asarray(select.start + select.step * digit(row), kind)
+        shape = [1] * len(axes)
+        shape[axes.index(label)] = -1
+        return np.arange(layout.sizes[label], dtype=kind).reshape(shape)
+
+    place = np.zeros([1] * len(axes), kind)
+    for label in group:
+        place = place * layout.sizes[label] + digit(label)
+    return place
+
+
+def kind_for(*counts: int) -> Any:
+    """The type of index that holds numbers up to these."""
+    return np.int32 if max(counts, default=0) <= np.iinfo(np.int32).max else np.int64
+
+
+def read_only(array: Array) -> Array:
+    array.flags.writeable = False
+    return array
+
+
+def coordinates(layouts: Sequence[Layout], shape: tuple[int, ...]) -> tuple[Array, ...]:
+    """The place of each entry along each axis, term after term, each in the order of its labels."""
+    kind = kind_for(*shape)
+    counts = [prod(extents(layout, layout.axes)) for layout in layouts]
+    found = tuple(np.empty(sum(counts), kind) for _ in shape)
+    start = 0
+    for layout, count in zip(layouts, counts, strict=True):
+        for axis, out in zip(layout.output, found, strict=True):
+            piece = out[start : start + count].reshape(extents(layout, layout.axes))
+            piece[...] = along(layout, axis, layout.axes, kind)
+        start += count
+    return tuple(map(read_only, found))
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Where the entries of one term go in the data of a CSR matrix: `places` of them, or strides from a `start`."""
+
+    axes: tuple[Label, ...]
+    places: Array | None
+    start: int
+    strides: tuple[int, ...]
+    lost: Array  # entries, counted along the axes, that a later one writes over: they are added at the end
+    regained: Array  # their places
+
+    def lay(self, values: Array, data: Array) -> None:
+        """Write the values; a block at a time, so that what is read across stays in the cache."""
+        if self.places is None:
+            steps = tuple(data.itemsize * stride for stride in self.strides)
+            target = as_strided(data[self.start :], values.shape, steps)
+            for block in blocks(values.shape):
+                target[block] = values[block]
+        else:
+            for block in blocks(values.shape):
+                data[self.places[block]] = values[block]
+
+    def add_lost(self, values: Array, data: Array) -> None:
+        if len(self.lost):
+            np.add.at(data, self.regained, values[np.unravel_index(self.lost, values.shape)])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The pattern of a CSR matrix, and where in it the entries of each term go."""
+
+    indptr: Array
+    indices: Array
+    pieces: tuple[Piece, ...]
+
+    def values(self, terms: Sequence[Entries], dtype: Any) -> Array:
+        """The data of the matrix."""
+        data = np.empty(len(self.indices), dtype)
+        views = [entries.along(piece.axes) for entries, piece in zip(terms, self.pieces, strict=True)]
+        for piece, view in zip(self.pieces, views, strict=True):
+            piece.lay(view, data)
+        for piece, view in zip(self.pieces, views, strict=True):
+            piece.add_lost(view, data)
+        return data
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[Any]:
+    """Slices along the first axis, of no more than about `BLOCK` entries each."""
+    if not shape or 0 in shape:
+        yield ...
+        return
+    step = max(1, BLOCK // prod(shape[1:]))
+    for first in range(0, shape[0], step):
+        yield slice(first, first + step)
+
+
+def rows_of(layouts: Sequence[Layout], shape: tuple[int, int]) -> Rows:
+    """The pattern of a sum of terms: merged where the labels give the order, else sorted, once."""
+    axes = [layout.axes for layout in layouts]  # rows first: the order of a CSR matrix
+    merge = len(layouts) <= 64 and all(map(is_ordered, layouts))
+    indptr, indices, places = (merged if merge else sorted_once)(layouts, axes, shape)
+    owner = np.empty(len(indices), kind_for(sum(map(len, places))))
+    first = 0
+    for found in places:
+        owner[found] = np.arange(first, first + len(found), dtype=owner.dtype)
+        first += len(found)
+    pieces, first = [], 0
+    for layout, own, found in zip(layouts, axes, places, strict=True):
+        lost = np.flatnonzero(owner[found] != np.arange(first, first + len(found), dtype=owner.dtype))
+        first += len(found)
+        pieces.append(piece_of(own, found.reshape(extents(layout, own)), lost, found[lost]))
+    return Rows(read_only(indptr), read_only(indices), tuple(pieces))
+
+
+def is_ordered(layout: Layout) -> bool:
+    """Whether places rise with labels, so that entries in the order of the labels are in the order of the places."""
+    return all(select.positions is None and select.step > 0 for select, _ in layout.scatter.values())
+
+
+def piece_of(axes: tuple[Label, ...], places: Array, lost: Array, regained: Array) -> Piece:
+    """Strides instead of places, where those are what the places are."""
+    start, strides = 0, [0] * places.ndim
+    if places.size:
+        start = int(places.flat[0])
+        for axis, count in enumerate(places.shape):
+            step = tuple(int(other == axis and count > 1) for other in range(places.ndim))
+            strides[axis] = int(places[step]) - start
+        regular = np.asarray(start, places.dtype)
+        for axis, (stride, count) in enumerate(zip(strides, places.shape, strict=True)):
+            steps = stride * np.arange(count, dtype=places.dtype)
+            regular = regular + steps.reshape([-1 if other == axis else 1 for other in range(places.ndim)])
+        if not np.array_equal(places, regular):
+            return Piece(axes, places, 0, (), lost, regained)
+    return Piece(axes, None, start, tuple(strides), lost, regained)
+
+
+Found = tuple[Array, Array, list[Array]]  # row pointers, columns, and the places of the entries of each term
+
+
+def merged(layouts: Sequence[Layout], axes: Sequence[tuple[Label, ...]], shape: tuple[int, int]) -> Found:
+    """Each term as a canonical CSR matrix of a bit of its own; their sum says who has an entry where."""
+    from scipy.sparse import csr_array  # scipy is heavy, and needed here alone
+
+    counts = [prod(extents(layout, own)) for layout, own in zip(layouts, axes, strict=True)]
+    kind = kind_for(sum(counts), *shape)
+    bits = next(code for code in (np.uint8, np.uint16, np.uint32, np.uint64) if len(layouts) <= 8 * code().itemsize)
+    total = None
+    for bit, (layout, own, count) in enumerate(zip(layouts, axes, counts, strict=True)):
+        indptr, indices = term_rows(layout, own, shape, kind)
+        if len(layouts) == 1:
+            return indptr, indices, [np.arange(count, dtype=kind)]
+        one = csr_array((np.full(count, 1 << bit, bits), indices, indptr), shape=shape)
+        one.has_canonical_format = True
+        total = one if total is None else total + one
+    if total is None:
+        return np.zeros(shape[0] + 1, np.int32), np.zeros(0, np.int32), []
+    codes = total.data
+    places = [np.flatnonzero(codes & bits(1 << bit)).astype(kind, copy=False) for bit in range(len(layouts))]
+    return total.indptr, total.indices, places
+
+
+def term_rows(layout: Layout, axes: tuple[Label, ...], shape: tuple[int, int], kind: Any) -> tuple[Array, Array]:
+    """The row pointers and columns of one term, its entries in the order of the axes."""
+    sizes = extents(layout, axes)
+    rows = along(layout, layout.output[0], axes, kind)
+    width = prod(n for n, m in zip(sizes, rows.shape, strict=True) if m == 1)
+    columns = np.broadcast_to(along(layout, layout.output[1], axes, kind), sizes).reshape(-1)
+    if rows.size == shape[0]:
+        return np.arange(shape[0] + 1, dtype=kind) * kind(width), columns
+    lengths = np.zeros(shape[0] + 1, kind)
+    lengths[rows.reshape(-1) + 1] = width
+    return np.cumsum(lengths, dtype=kind), columns
+
+
+def sorted_once(layouts: Sequence[Layout], axes: Sequence[tuple[Label, ...]], shape: tuple[int, int]) -> Found:
+    """The general way: all places sorted."""
+    keys = []
+    for layout, own in zip(layouts, axes, strict=True):
+        rows, columns = (along(layout, group, own, np.int64) for group in layout.output)
+        keys.append(np.broadcast_to(rows * shape[1] + columns, extents(layout, own)).reshape(-1))
+    found, inverse = np.unique(np.concatenate(keys), return_inverse=True)
+    kind = kind_for(len(found), *shape)
+    rows, columns = np.divmod(found, max(shape[1], 1))
+    indptr = np.searchsorted(rows, np.arange(shape[0] + 1)).astype(kind)
+    ends = np.cumsum([len(key) for key in keys])[:-1]
+    return indptr, columns.astype(kind), [part.astype(kind) for part in np.split(inverse, ends)]
