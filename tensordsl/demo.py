@@ -13,13 +13,12 @@ from rich.text import Text
 
 from tensordsl.calculus import jacobian, jacobian_matrix
 from tensordsl.dims import dim
-from tensordsl.errors import DerivativeError
+from tensordsl.errors import DerivativeError, amount
 from tensordsl.execution.compiled import compile as compile_function
 from tensordsl.expr import Expr, Symbol
 from tensordsl.functions.convert import matrix, vector
 from tensordsl.functions.multilinear import outer
 from tensordsl.printing.forms import readings
-from tensordsl.program.plan import amount
 from tensordsl.program.plan import plan as make_plan
 from tensordsl.terminal import Page, formula
 

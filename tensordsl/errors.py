@@ -78,3 +78,11 @@ def describe(operands: Iterable[tuple[str, Iterable[object], bool]]) -> str:
     rows = [(text if len(text) <= 60 else text[:59] + "…", show_shape(shape), bad) for text, shape, bad in operands]
     width = max((len(text) for text, _, _ in rows), default=0)
     return "\n".join(f"    {text:<{width}}  has shape {shape}{'   <-- ^' if bad else ''}" for text, shape, bad in rows)
+
+
+def amount(size: int) -> str:
+    """Bytes as a person reads them: 4.1 MB."""
+    for limit, unit in ((10**15, "PB"), (10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= limit:
+            return f"{size / limit:.3g} {unit}"
+    return f"{size} B"

@@ -1,4 +1,4 @@
-"""Blocks: steps that are done together, a piece of one label at a time, so that what lies between them stays in the cache.
+"""Blocks: steps done together, a piece of one label at a time, so that what lies between them stays in the cache.
 
 Entry-by-entry steps, and sums that read each entry once, cost the time that their arrays take through memory. A group
 of such steps that share a label is done block by block along it, by several threads: an array that only the group
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import NamedTuple
 
 from tensordsl.labels import Label
 from tensordsl.program.emitter import Emitter
@@ -41,18 +42,27 @@ class Blocks(Kernel):
         return f"{self.rows} of {self.extent}"
 
 
+class Limits(NamedTuple):
+    """How far blocks go: those of `usual` limits save time; those of others save memory."""
+
+    block: int = BLOCK
+    least: int = LEAST
+    threads: int = 1
+    products: bool = False  # whether products of matrices are made piece by piece too
+
+
 def fuse(
-    instructions: Sequence[Instruction], kept: Sequence[Register], out: Emitter, dtype: str, threads: int
+    instructions: Sequence[Instruction], kept: Sequence[Register], out: Emitter, dtype: str, limits: Limits
 ) -> list[Instruction]:
     """The instructions with groups of them made blocks."""
     instructions = [_of_dtype(instruction, dtype) for instruction in instructions]
     roots = {register.root for register in kept}
-    found = {group.place: group for group in groups(instructions, out) if group.pays(roots)}
+    found = {group.place: group for group in groups(instructions, out, limits) if group.pays(roots)}
     grouped = {place for group in found.values() for place in group.members}
     fused: list[Instruction] = []
     for place, instruction in enumerate(instructions):
         if place in found:
-            fused += found[place].instructions(roots, dtype, threads)
+            fused += found[place].instructions(roots, dtype)
         elif place not in grouped:
             fused.append(instruction)
     return fused
@@ -65,7 +75,7 @@ def _of_dtype(instruction: Instruction, dtype: str) -> Instruction:
     return instruction
 
 
-def groups(instructions: Sequence[Instruction], out: Emitter) -> list[Group]:
+def groups(instructions: Sequence[Instruction], out: Emitter, limits: Limits) -> list[Group]:
     """Groups of instructions, each done where its last member stands.
 
     From the end on, an instruction joins the group of those that use its result, or that read what it reads.
@@ -74,39 +84,48 @@ def groups(instructions: Sequence[Instruction], out: Emitter) -> list[Group]:
     found: list[Group] = []
     for place in reversed(range(len(instructions))):
         instruction = instructions[place]
-        if not _fits(instruction, out):
+        if not _fits(instruction, out, limits):
             continue
         for group in reversed(found):
             if group.takes(place):
                 break
         else:
             if not instruction.kernel.views:
-                found.append(Group(instructions, out, produced, place))
+                found.append(Group(instructions, out, limits, produced, place))
     return found
 
 
-def _fits(instruction: Instruction, out: Emitter) -> bool:
+def _fits(instruction: Instruction, out: Emitter, limits: Limits) -> bool:
     """Whether a step is of those that gain: it reads or writes much, and does little with each entry."""
     kernel = instruction.kernel
     if not isinstance(kernel, Map | Product | Total | View | Pack | Write):
         return False
-    if max(out.count(r.sizes) for r in (*instruction.operands, *instruction.targets)) < LEAST:
+    if max(out.count(r.sizes) for r in (*instruction.operands, *instruction.targets)) < limits.least:
+        return False
+    return limits.products or not _multiplies_matrices(kernel)
+
+
+def _multiplies_matrices(kernel: Kernel) -> bool:
+    """Whether much is done with each entry: that belongs to BLAS, as a whole."""
+    if not isinstance(kernel, Product) or kernel.entrywise:
         return False
     everything = {label for labels in (*kernel.inputs, kernel.output) for label in labels}
-    # A product of matrices does much with each entry, and belongs to BLAS as a whole.
-    return kernel.entrywise or not isinstance(kernel, Product) or any(everything <= set(la) for la in kernel.inputs)
+    return not any(everything <= set(labels) for labels in kernel.inputs)
 
 
 class Group:
     """Instructions that may be done together, by their places in the program."""
 
-    def __init__(self, instructions: Sequence[Instruction], out: Emitter, produced: set[str], place: int) -> None:
+    def __init__(
+        self, instructions: Sequence[Instruction], out: Emitter, limits: Limits, produced: set[str], place: int
+    ) -> None:
         self.place = place
         self.members = [place]
         self._all = instructions
         self._out = out
+        self._limits = limits
         self._produced = produced
-        self._labels = self._choices(self.members)
+        self._labels = self._choices(self.members, False)
 
     def takes(self, place: int) -> bool:
         """Join an instruction that stands before all members, if it can be done where they are."""
@@ -124,20 +143,25 @@ class Group:
             touched = {r.root for r in (*step.operands, *step.targets)}
             if touched & targets or (step.writes and {t.root for t in step.targets} & reads):
                 return False
-        choices = self._choices([place, *self.members])
+        choices = self._choices([place, *self.members], True) or self._choices([place, *self.members], False)
         if not choices:
             return False
         self.members.insert(0, place)
         self._labels = choices
         return True
 
-    def _choices(self, members: Sequence[int]) -> list[Labels]:
-        """The ways to go through all members together: for each, what each member calls the label."""
+    def _choices(self, members: Sequence[int], together: bool) -> list[Labels]:
+        """The ways to go through all members together: for each, what each member calls the label.
+
+        `together` says that what several members read is cut in the same way for all, as what a member makes is.
+        """
+        made = {t.root for place in members for t in self._all[place].targets}
+        linked_roots = self._produced if together else made
         classes = Classes()
         for place in members:
             step = self._all[place]
             for position, (labels, register) in enumerate(zip(step.kernel.inputs, step.operands, strict=False)):
-                if register.root in self._produced:
+                if register.root in linked_roots:
                     # Several diagonals of one array are written side by side only along its first axis.
                     linked = labels[:1] if step.writes and position == 0 else labels
                     for axis, label in enumerate(linked):
@@ -174,7 +198,11 @@ class Group:
         steps = [self._all[place] for place in self.members]
         outside = self._used_outside(roots)
         known = all(t.uniform for s in steps for t in s.targets if t.root in outside and not s.kernel.views)
-        return bool(self._labels) and known and any(s.kernel.entrywise or s.writes for s in steps)
+        if self._limits.products:
+            useful = any(t.owned and t.root not in outside for s in steps for t in s.targets)
+        else:
+            useful = any(s.kernel.entrywise or s.writes for s in steps)
+        return bool(self._labels) and known and useful
 
     def _used_outside(self, roots: set[str]) -> set[str]:
         within = set(self.members)
@@ -185,7 +213,7 @@ class Group:
             for register in (*step.operands, *step.targets)
         }
 
-    def instructions(self, roots: set[str], dtype: str, threads: int) -> Iterator[Instruction]:
+    def instructions(self, roots: set[str], dtype: str) -> Iterator[Instruction]:
         """Storage for what the group leaves, the blocks, and the sums of the parts of each chunk."""
         out = self._out
         steps = [self._all[place] for place in self.members]
@@ -206,8 +234,9 @@ class Group:
             for position, (names, r) in enumerate(_named(step))
             if position or not step.writes  # of an array that is written into, a part is touched
         )
-        chunks = min(threads, length)
-        rows = max(1, min(BLOCK // max(largest, 1), ceil(length / chunks)))
+        # Products of matrices have the threads of BLAS.
+        chunks = 1 if any(_multiplies_matrices(step.kernel) for step in steps) else min(self._limits.threads, length)
+        rows = max(1, min(self._limits.block // max(largest, 1), ceil(length / chunks)))
         outside = self._used_outside(roots)
         local: dict[tuple[str, tuple[int, ...]], Register] = {}
         inner: dict[str, Register] = {}
@@ -294,12 +323,18 @@ class Group:
         yield from after
 
     def _weight(self, labels: Labels) -> int:
-        """How much lies entry by entry where the label is the first axis: the blocks are whole pieces of memory there."""
+        """How many entries have the label as their first axis, so that the blocks are whole pieces of memory there.
+
+        Less those of sums along the label, of which each block makes a part, several times over.
+        """
         total = 0
         for place, label in zip(self.members, labels, strict=True):
             for names, register in _named(self._all[place]):
                 if names[:1] == (label,):
                     total += self._out.count(register.sizes)
+            step = self._all[place]
+            if not step.writes and label not in step.kernel.output:
+                total -= 4 * self._out.count(step.target.sizes)
         return total
 
 

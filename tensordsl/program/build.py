@@ -10,17 +10,18 @@ from itertools import chain, count
 import numpy as np
 
 from tensordsl.contraction import number_of
+from tensordsl.errors import PlanError, amount
 from tensordsl.expr import Elementwise, Expr, Pattern, Primitive, Select, Symbol
 from tensordsl.functions import routines
 from tensordsl.functions.record import Routine
 from tensordsl.graph import topological
-from tensordsl.program.blocks import Blocks, fuse
+from tensordsl.program.blocks import BLOCK, LEAST, Blocks, Limits, fuse
 from tensordsl.program.emitter import Emitter, literal
-from tensordsl.program.instructions import Instruction, Program, Register
+from tensordsl.program.instructions import Instruction, Program, Register, Term
 from tensordsl.program.kernels import Apply, Full
 from tensordsl.program.lowering import Lowering
 from tensordsl.program.outputs import Given, again, into
-from tensordsl.program.source import Writer
+from tensordsl.program.source import Writer, Written
 from tensordsl.program.threads import in_blocks, thread_count
 from tensordsl.rewrites.rewriting import PHASES, simplified
 
@@ -41,6 +42,7 @@ def build(
     factored: bool = False,
     dtype: str | None = None,
     stored: str | None = None,
+    memory: int | None = None,
     name: str = "f",
 ) -> Program:
     """The program of some expressions, its work shared.
@@ -48,8 +50,9 @@ def build(
     `sizes` are the numbers behind the dimensions, for choosing paths; the source itself holds for any sizes.
     `factored` leaves the outputs as terms. With a `dtype`, the floating type that all arrays have, steps write over
     operands that die there and into a workspace, and are done in blocks; without one, each makes an array of its own.
-    `stored` says that arrays for the results are given, `"into"` ones that hold anything, `"again"` ones that an earlier
-    call has filled.
+    `stored` says that arrays for the results are given, `"into"` ones that hold anything, `"again"` ones that an
+    earlier call has filled. With `memory`, the bytes alive at once stay within it: blocks are made smaller, and of
+    more steps, until they do; `PlanError` where none do.
     """
     symbols = sorted({symbol for e in expressions for symbol in e.symbols}, key=lambda s: s.order)
     dims = sorted(dimensions(expressions))
@@ -76,12 +79,9 @@ def build(
     given = into(instructions, kept, places) if stored else Given(tuple(instructions), {}, ())
     if stored == "again":
         given = again(given, out.fresh) or given
-    instructions = given.instructions
-    if dtype is not None:
-        instructions = fuse(instructions, kept, out, f"np.{dtype}", thread_count())
+    writer, written = _written(given, kept, out, dtype, memory)
+    instructions = written.instructions
     in_threads = {"in_blocks": in_blocks} if any(isinstance(i.kernel, Blocks) for i in instructions) else {}
-    writer = Writer(out.size, out.count, out.fresh, dtype is not None)
-    written = writer.write(instructions, kept, given.storage)
     used = _words([*written.lines, *given.copies, *(register.name for register in kept)]) & set(names.values())
     preamble, parameters = [], []
     for d in dims:
@@ -92,18 +92,16 @@ def build(
             parameters.append(d)
         else:
             preamble.append(f"{names[d]} = {place[0]}.shape[{place[1]}]")
-    result = [
-        places[n] if stored else o.name if isinstance(o, Register) else "(" + "".join(f"{t.core.name if t.core else 'None'}, " for t in o) + ")"
-        for n, o in enumerate(outputs)
-    ]
-    head = ", ".join([*arguments.values(), *(names[d] for d in parameters), *places, *(slot.name for slot in writer.slots)])
+    result = places or [_named(output) for output in outputs]
+    slots = [slot.name for slot in writer.slots]
+    head = ", ".join([*arguments.values(), *(names[d] for d in parameters), *places, *slots])
     tail = result[0] if len(result) == 1 else "(" + ", ".join(result) + ")"
     source = "\n    ".join([f"def {name}({head}):", *preamble, *written.lines, *given.copies, f"return {tail}"]) + "\n"
     return Program(
         tuple(s.name for s in symbols),
         tuple(parameters),
         tuple(preamble),
-        written.instructions,
+        instructions,
         tuple(outputs),
         known,
         assumed,
@@ -114,6 +112,39 @@ def build(
         sum(itemsize * out.count(register.sizes) for register in kept),
         writer.bases,
         tuple(writer.slots),
+    )
+
+
+def _written(
+    given: Given, kept: Sequence[Register], out: Emitter, dtype: str | None, memory: int | None
+) -> tuple[Writer, Written]:
+    """The source: that which takes the least time, or the first that keeps within the memory."""
+    itemsize = np.dtype(dtype or "float64").itemsize
+    threads = thread_count()
+    choices = [Limits(threads=threads)]
+    if memory is not None:
+        blocks = (BLOCK, BLOCK >> 3, BLOCK >> 6, BLOCK >> 10, 1)
+        leasts = (LEAST, LEAST >> 4, LEAST >> 8)
+        choices += [
+            Limits(block, least, t, True) for block in blocks for t in dict.fromkeys((threads, 1)) for least in leasts
+        ]
+    needed: int | None = None
+    for limits in choices:
+        instructions: Sequence[Instruction] = given.instructions
+        if dtype is not None:
+            instructions = fuse(instructions, kept, out, f"np.{dtype}", limits)
+        writer = Writer(out.size, out.count, out.fresh, dtype is not None)
+        written = writer.write(instructions, kept, given.storage)
+        peak = itemsize * (written.peak + writer.entries)
+        if memory is None or peak <= memory:
+            return writer, written
+        needed = peak if needed is None else min(needed, peak)
+    assert needed is not None and memory is not None
+    result = sum(itemsize * out.count(register.sizes) for register in kept)
+    raise PlanError(
+        f"The plan needs {amount(needed)} at the least, of which the result takes {amount(result)}; given were "
+        f"{amount(memory)}. Give memory={needed} or more, or ask for less: output='factored' or 'sparse' hold a "
+        "derivative without its zeros, td.jvp and td.vjp apply it."
     )
 
 
@@ -173,6 +204,13 @@ def _fresh(lowering: Lowering, node: Expr, returned: list[Register]) -> Register
         register = out.packed(register, value.axes, order, node.shape)
     returned.append(register)
     return register
+
+
+def _named(output: Register | tuple[Term, ...]) -> str:
+    """What the source returns for an output: an array, or the cores of its terms."""
+    if isinstance(output, Register):
+        return output.name
+    return "(" + "".join(f"{term.core.name if term.core else 'None'}, " for term in output) + ")"
 
 
 def _words(lines: Iterable[str]) -> set[str]:

@@ -1,7 +1,7 @@
 """What an instruction can be, and how each is written in NumPy.
 
-A kernel knows the labels of its operands' axes and of its result's: an axis of an operand and one of the result with the
-same label are gone through together, whatever the kernel does along the others. So everything that rearranges
+A kernel knows the labels of its operands' axes and of its result's: an axis of an operand and one of the result with
+the same label are gone through together, whatever the kernel does along the others. So everything that rearranges
 programs (blocks, storage) reads the labels, and the text comes last.
 """
 
@@ -17,6 +17,7 @@ LETTERS = "ijklmnopqrstuvwxyzabcdefghABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Labels = tuple[Label, ...]
 Size = Callable[[Label], str]  # the source of the size of a label
+Count = Callable[[Sequence[Label]], int]  # how many entries an array with these labels has
 
 
 def letters(labels: Sequence[Label], names: dict[Label, str]) -> str:
@@ -84,6 +85,10 @@ class Kernel:
         """Whether the kernel may be done piece by piece along a label."""
         return False
 
+    def hidden(self, count: Count) -> int:
+        """The entries of arrays that are made on the way, beside the result."""
+        return 0
+
 
 # --- products -----------------------------------------------------------------------------------------------------
 
@@ -119,7 +124,7 @@ class Product(Kernel):
         left, right = self._matrices(names, size)
         batch, rows, columns = self._free()
         product = f"{left} @ {right}"
-        if len(rows) <= 1 and len(columns) <= 1 and (rows and columns or not batch):
+        if len(rows) <= 1 and len(columns) <= 1 and ((rows and columns) or not batch):
             return product
         return f"({product}).reshape({', '.join(map(size, self.output))})"
 
@@ -131,10 +136,20 @@ class Product(Kernel):
         if method == "einsum":
             return f'np.einsum("{self.title}", {a}, {b}, out={out})'
         batch, rows, columns = self._free()
-        if method == "matmul" and len(rows) <= 1 and len(columns) <= 1 and (rows and columns or not batch):
+        if method == "matmul" and len(rows) <= 1 and len(columns) <= 1 and ((rows and columns) or not batch):
             left, right = self._matrices(names, size)
             return f"np.matmul({left}, {right}, out={out})"
         return None
+
+    def hidden(self, count: Count) -> int:
+        if self.entrywise or self._method() == "einsum":
+            return 0
+        (la, lb), (batch, rows, columns) = self.inputs, self._free()
+        if self._method() == "dot":
+            return count(lb) if len(self.summed) > 1 and la != lb else 0
+        summed = summed_order(la, lb, self.output, batch)
+        packed = [(la, rows, summed), (lb, summed, columns)]
+        return sum(count(labels) for labels, first, second in packed if is_packed(labels, batch, first, second))
 
     def _free(self) -> tuple[Labels, Labels, Labels]:
         """The labels of both operands, of the first alone and of the second alone, in the order of the output."""
@@ -182,8 +197,7 @@ def fold(text: str, labels: Labels, batch: Labels, first: Labels, second: Labels
     """The operand as matrices of `first` by `second`, the batch in front."""
     if len(first) <= 1 and len(second) <= 1:
         if batch and labels[-1] in batch:  # BLAS takes no matrix without an axis that lies entry by entry
-            text = f"np.ascontiguousarray({align(text, labels, (*batch, *first, *second))})"
-            return text
+            return f"np.ascontiguousarray({align(text, labels, (*batch, *first, *second))})"
         return align(text, labels, (*batch, *first, *second))
     groups = ["*".join(map(size, group)) for group in (first, second) if group]
     if labels == (*batch, *second, *first) and first and second:
@@ -191,6 +205,13 @@ def fold(text: str, labels: Labels, batch: Labels, first: Labels, second: Labels
         return f"{text}.reshape({shape}){'.mT' if batch else '.T'}"
     shape = ", ".join([*map(size, batch), *groups])
     return f"{align(text, labels, (*batch, *first, *second))}.reshape({shape})"
+
+
+def is_packed(labels: Labels, batch: Labels, first: Labels, second: Labels) -> bool:
+    """Whether `fold` makes a copy."""
+    if len(first) <= 1 and len(second) <= 1:
+        return bool(batch) and labels[-1] in batch
+    return labels not in ((*batch, *first, *second), (*batch, *second, *first))
 
 
 def product(la: Labels, lb: Labels, keep: Sequence[Label]) -> tuple[Product, bool]:
@@ -249,6 +270,11 @@ class Map(Kernel):
 
     def along(self, label: Label) -> bool:
         return True
+
+    def hidden(self, count: Count) -> int:
+        # Of nested calls, what the inner one gives is alive while the outer one is made.
+        calls = self.template.count("(") + sum(self.template.count(f" {sign} ") for sign in "+-*/")
+        return count(self.output) if calls > 1 and self.ufunc is None else 0
 
     def _texts(self, names: Sequence[str]) -> list[str]:
         return [

@@ -80,8 +80,8 @@ class Lowering:
         """The value as structured terms."""
         if isinstance(node, Sum):  # a sum inside a sum is an array of its own, unless that would be nearly all zeros
             # Where something comes before it, a term is subtracted as it is.
-            signed = any(number_of(child) is not None or not is_negative(child) for child in node.terms)
-            return [term for child in node.terms for term in self._summand(child, signed)]
+            plain = any(not is_structured(child) and not is_negative(child) for child in node.terms)
+            return [term for child in node.terms for term in self._summand(child, plain or is_structured(child))]
         return self._summand(node, False)
 
     def _summand(self, node: Expr, signed: bool) -> list[Term]:

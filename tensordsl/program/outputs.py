@@ -1,4 +1,4 @@
-"""Results in arrays that the caller gives: written there from the start, and, once filled, only where they are not zero."""
+"""Results in arrays that the caller gives: stored there from the start, and, once filled, only where not zero."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def _rewritten(instructions: Sequence[Instruction], root: str, fresh: Callable[[
     if any(not isinstance(i.kernel, Write) or i.kernel.sign == "=" for i in writes):
         return None
     buffer = made.target
-    first: list[Instruction] = [replace(made, kernel=Empty((), made.kernel.output, made.kernel.shape, made.kernel.dtype or "None"), operands=())]
+    first: list[Instruction] = [
+        replace(made, kernel=Empty((), made.kernel.output, made.kernel.shape, made.kernel.dtype or "None"), operands=())
+    ]
     changed: dict[int, list[Instruction]] = {}
     earlier: list[Write] = []
     for step in writes:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tensordsl.dims import check_name
-from tensordsl.errors import PlanError, UnsupportedError
+from tensordsl.errors import PlanError, UnsupportedError, amount
 from tensordsl.expr import Expr, operation
 from tensordsl.functions.convert import as_expr
 from tensordsl.program.build import build, dimensions
@@ -99,14 +99,6 @@ def count(number: int) -> str:
         if number >= limit:
             return f"{number / limit:.3g}{unit}"
     return str(number)
-
-
-def amount(size: int) -> str:
-    """Bytes as a person reads them: 4.1 MB."""
-    for limit, unit in ((10**15, "PB"), (10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if size >= limit:
-            return f"{size / limit:.3g} {unit}"
-    return f"{size} B"
 
 
 def plan(e: Any, **sizes: int) -> Plan:

@@ -142,6 +142,11 @@ class Writer:
                 source = "; ".join(new).removeprefix(f"{target.name} = ")
             lines += new
             done.append(replace(instruction, source=source))
+            if not isinstance(kernel, Blocks):
+                entries = {label: self._count([size]) for label, size in label_sizes(instruction).items()}
+                hidden = kernel.hidden(lambda labels: prod(entries[label] for label in labels))  # noqa: B023
+                if not instruction.writes and instruction.target.root in given and not writes_into(instruction):
+                    hidden += self._count(instruction.target.sizes)  # made first, then copied
             peak = max(peak, sum(alive.values()) + hidden)
             gone = []
             for root in dying:
@@ -171,7 +176,7 @@ class Writer:
     ) -> str | None:
         """Where the workspace holds the result of a step; None where it is better had from the allocator."""
         target = instruction.target
-        if not self._one_dtype or not target.uniform or self._count(target.sizes) < KEPT:
+        if not self._one_dtype or not target.uniform or self._count(target.sizes) < KEPT or not writes_into(instruction):
             return None
         sizes = tuple(self._count([size]) for size in target.sizes)
         shape = sizes if piece is None else (piece.chunks, *sizes)
@@ -197,8 +202,8 @@ class Writer:
         head = f"{found.name}_ = {found.name}[chunk]"
         if head not in piece.heads:
             piece.heads.append(head)
-        axis = instruction.kernel.output.index(piece.labels[place])
-        return f"{found.name}_[{':, ' * axis}:hi - lo]"
+        labels, label = instruction.kernel.output, piece.labels[place]
+        return f"{found.name}_[{':, ' * labels.index(label)}:hi - lo]" if label in labels else f"{found.name}_"
 
     def _release(self, base: int | None, free: list[int]) -> None:
         if base is not None:
@@ -243,8 +248,8 @@ def over_lines(
     if into is not None:
         return [into if out == target else f"{target} = {into}"]
     named = [] if out == target else [f"{target} = {out}"]
-    value = kernel.seen(names, sizes.__getitem__) if isinstance(kernel, Pack) else kernel.source(names, sizes.__getitem__)
-    return [*named, f"{target}[...] = {value}"]
+    read = kernel.seen if isinstance(kernel, Pack) else kernel.source
+    return [*named, f"{target}[...] = {read(names, sizes.__getitem__)}"]
 
 
 def reusable(instruction: Instruction, dying: Sequence[str]) -> Register | None:
@@ -270,4 +275,12 @@ def takes_over(instruction: Instruction) -> bool:
     kernel = instruction.kernel
     if isinstance(kernel, Pack):
         return kernel.shape is None and kernel.dtype != ""
-    return kernel.entrywise and kernel.into([""] * len(kernel.inputs), lambda _: "", "") is not None
+    return kernel.entrywise and writes_into(instruction)
+
+
+def writes_into(instruction: Instruction) -> bool:
+    """Whether a step can leave its result in an array that is there, with nothing made on the way."""
+    kernel = instruction.kernel
+    if isinstance(kernel, Pack | Full | Empty):
+        return True
+    return kernel.into([""] * len(instruction.operands), lambda _: "", "") is not None

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 if hasattr(os, "register_at_fork"):  # the threads of a parent are not in its child
-    os.register_at_fork(after_in_child=lambda: pool.cache_clear())
+    os.register_at_fork(after_in_child=lambda: pool.cache_clear())  # noqa: PLW0108 - it is defined below
 
 
 @cache
