@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Callable, Sequence
+from itertools import combinations, product
 from threading import Lock
 from typing import Any
 
@@ -34,20 +34,50 @@ def check_out(arrays: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:
             raise BindError(f"{which} is read-only. Give an array that may be written.")
 
 
+def stored(
+    plan: Callable[[], Callable[..., Any]], direct: Sequence[Callable[..., Any]] | None
+) -> Callable[[Sequence[Any], Sequence[Any]], None]:
+    """A function that leaves results in arrays: `run(arrays, data)`.
+
+    `direct` are two programs that write there, one whatever the arrays hold, one where it has filled them before. Where
+    there are none, or arrays share memory with data, new results of `plan()` are copied.
+    """
+    token = object()  # of the zeros that these programs leave
+    copied: list[Callable[..., Any]] = []
+
+    def run(arrays: Sequence[Any], values: Sequence[Any]) -> None:
+        if direct is None or overlapping(arrays, values):
+            if not copied:
+                copied.append(plan())
+            store(copied[0](*values), arrays)
+            return
+        filled = all(filled_by(array) is token for array in arrays)
+        for array in arrays:
+            forget(array)
+        direct[filled](*values, *arrays)
+        for array in arrays:
+            remember(array, token)
+
+    return run
+
+
 def store(values: Any, arrays: Sequence[Any]) -> None:
     """Copy results into the arrays, where their types allow that."""
     for value, array in zip(values if isinstance(values, tuple) else (values,), arrays, strict=True):
         forget(array)
         dtype = np.asarray(value).dtype
         if not np.can_cast(dtype, array.dtype, "same_kind"):
-            raise BindError(f"out has the dtype {array.dtype}; the result, of {dtype}, does not fit. Give np.empty(..., {dtype}).")
+            raise BindError(
+                f"out has the dtype {array.dtype}; the result, of {dtype}, does not fit. Give np.empty(..., np.{dtype})."
+            )
         array[...] = value
 
 
-def overlapping(arrays: Sequence[Any]) -> bool:
-    """Whether two of the arrays, or two entries of one, may lie in the same memory."""
-    return any(np.may_share_memory(a, b) for a, b in combinations(arrays, 2)) or any(
-        0 in (stride for stride, size in zip(a.strides, a.shape, strict=True) if size > 1) for a in arrays
+def overlapping(arrays: Sequence[Any], values: Sequence[Any]) -> bool:
+    """Whether writing an array may change data, another array, or another entry of itself."""
+    pairs = [*product(arrays, values), *combinations(arrays, 2)]
+    return any(np.may_share_memory(*pair) for pair in pairs) or any(
+        stride == 0 for array in arrays for stride, size in zip(array.strides, array.shape, strict=True) if size > 1
     )
 
 

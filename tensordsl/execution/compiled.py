@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from tensordsl.contraction import contract
 from tensordsl.dims import evaluate as size_value
-from tensordsl.errors import BindError, ShapeError, UnsupportedError, describe, show_shape
+from tensordsl.errors import ShapeError, UnsupportedError, describe, show_shape
 from tensordsl.execution.binding import Bound, bind, check_sizes, needed_symbols
-from tensordsl.execution.buffers import check_out, filled_by, forget, overlapping, remember, store
+from tensordsl.execution.buffers import check_out, stored
 from tensordsl.execution.factored import Factored, structure_of
-from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Sum, Symbol, brief, operation
+from tensordsl.execution.interpreter import interpreted
+from tensordsl.execution.namespaces import Space
+from tensordsl.execution.operators import operator_maker
+from tensordsl.execution.running import guarded, loaded, one_dtype
+from tensordsl.expr import Expr, brief, operation
 from tensordsl.functions.convert import as_expr
-from tensordsl.graph import rebuild, topological
 from tensordsl.program.build import build, dimensions
-from tensordsl.program.instructions import Program
-from tensordsl.rewrites.rewriting import PHASES, simplified, with_children
+from tensordsl.program.plan import byte_count
+from tensordsl.rewrites.rewriting import PHASES, simplified
 
 PLANS = 128  # kept by one function, one for each combination of shapes and dtypes
 OUTPUTS = ("dense", "sparse", "operator", "factored")
@@ -30,10 +30,14 @@ OUTPUTS = ("dense", "sparse", "operator", "factored")
 class CompiledFunction:
     """A function of arrays. Made by `compile`."""
 
-    def __init__(self, expressions: Sequence[Expr], output: str, single: bool) -> None:
+    def __init__(
+        self, expressions: Sequence[Expr], output: str, single: bool, memory: int | None = None, keep: bool = True
+    ) -> None:
         self.expressions = tuple(expressions)
         self.output = output
         self._single = single
+        self._memory = memory  # bytes within which a plan keeps
+        self._keep = keep  # whether the workspace stays between calls
         self._symbols = needed_symbols(self.expressions)
         self._names = tuple(symbol.name for symbol in self._symbols)
         self._ready: dict[object, Callable[..., Any]] = {}
@@ -64,77 +68,72 @@ class CompiledFunction:
             raise UnsupportedError(f"out= takes dense results; this function has output={self.output!r}. Leave it out.")
         arrays = (out,) if self._single else tuple(out) if isinstance(out, tuple | list) else (out,)
         bound = bind(self.expressions, self._symbols, self._parameters, data, named)
-        shapes = [tuple(size_value(size, bound.sizes) for size in e.shape) for e in self.expressions]
-        check_out(arrays, shapes)
-        key = ("out", tuple([(a.shape, a.dtype) for a in bound.arrays]), tuple(a.dtype for a in arrays), tuple(bound.sizes.items()))
+        if bound.space is not None:
+            raise UnsupportedError(f"out= takes NumPy arrays, and the data are of {bound.space.name}. Leave it out.")
+        check_out(arrays, [tuple(size_value(size, bound.sizes) for size in e.shape) for e in self.expressions])
+        dtypes = tuple([array.dtype for array in arrays])
+        key = ("out", self._key(bound), dtypes)
         run = self._ready.get(key)
         if run is None:
             check_sizes(self.expressions, bound.sizes)
-            self._make_room()
-            run = self._ready[key] = self._plan_into(bound, tuple(a.dtype for a in arrays))
+            one = one_dtype(bound.arrays)
+            direct = one is not None and all(dtype.name == one for dtype in dtypes)
+            run = stored(
+                lambda: self._plan(bound.arrays, bound.sizes),
+                [self._dense(one, bound.sizes, way) for way in ("into", "again")] if direct else None,
+            )
+            self._remember(key, run)
         run(arrays, bound.arrays)
         return out
 
-    def _plan_into(self, bound: Bound, dtypes: tuple[Any, ...]) -> Callable[..., Any]:
-        one = one_dtype(bound.arrays)
-        fixed = bound.sizes
-        if one is None or any(dtype.name != one for dtype in dtypes):
-            run = self._plan(bound.arrays, bound.sizes)
-            return lambda arrays, values: store(run(*values), arrays)
-        programs = {
-            stored: build(self.expressions, bound.sizes, dtype=one, stored=stored) for stored in ("into", "again")
-        }
-        filling, refilling = (
-            guarded(loaded(program, one), tuple(fixed[name] for name in program.parameters))
-            for program in programs.values()
-        )
-        token = object()  # of the zeros that this program leaves
+    def _key(self, bound: Bound) -> tuple[Any, ...]:
+        shapes: tuple[Any, ...] = tuple([(a.shape, a.dtype) for a in bound.arrays])
+        return (shapes, tuple(bound.sizes[p] for p in self._parameters)) if self._parameters else shapes
 
-        def run_into(arrays: Sequence[Any], values: Sequence[Any]) -> None:
-            if any(np.may_share_memory(a, v) for a in arrays for v in values) or overlapping(arrays):
-                store(self._plan(values, bound.sizes)(*values), arrays)
-                return
-            same = all(filled_by(array) is token for array in arrays)
-            for array in arrays:
-                forget(array)
-            (refilling if same else filling)(*values, *arrays)
-            for array in arrays:
-                remember(array, token)
-
-        return run_into
-
-    def _make_room(self) -> None:
+    def _remember(self, key: object, run: Callable[..., Any]) -> None:
         if len(self._ready) >= PLANS:
             self._ready.clear()
+        self._ready[key] = run
 
     def _first(self, data: Mapping[Any, Any] | None, named: Mapping[str, Any]) -> Any:
         bound = bind(self.expressions, self._symbols, self._parameters, data, named)
-        key: tuple[Any, ...] = tuple([(a.shape, a.dtype) for a in bound.arrays])
-        if self._parameters:
-            key = (key, tuple(bound.sizes[p] for p in self._parameters))
+        key = self._key(bound)
+        if bound.space is not None:
+            key = (key, bound.space)
         run = self._ready.get(key)
         if run is None:
             check_sizes(self.expressions, bound.sizes)
-            self._make_room()
-            run = self._ready[key] = self._plan(bound.arrays, bound.sizes)
+            run = self._plan(bound.arrays, bound.sizes) if bound.space is None else self._over(bound.space, bound)
+            self._remember(key, run)
         return run(*bound.arrays)
 
+    def _over(self, space: Space, bound: Bound) -> Callable[..., Any]:
+        """The function of arrays of another library."""
+        if self.output != "dense":
+            raise UnsupportedError(
+                f"output={self.output!r} is made of NumPy arrays; the data are of {space.name}. Use output='dense', "
+                "td.jvp and td.vjp, which form no zeros, or give NumPy arrays."
+            )
+        return interpreted(space, self.expressions, bound.sizes, bound.arrays, self._single)
+
     def _plan(self, arrays: Sequence[Any], sizes: Mapping[str, int]) -> Callable[..., Any]:
-        one = one_dtype(arrays)
         if self.output == "operator":
             return self._operators(sizes)
         if self.output in ("sparse", "factored"):
             return self._structured(arrays, sizes)
-        program = build(self.expressions, sizes, dtype=one)
-        fixed = tuple(sizes[name] for name in program.parameters)
-        function = loaded(program, one)
-        run = guarded(function, fixed)
+        run = self._dense(one_dtype(arrays), sizes)
         return run if self._single or len(self.expressions) > 1 else lambda *values: (run(*values),)
+
+    def _dense(self, dtype: str | None, sizes: Mapping[str, int], way: str | None = None) -> Callable[..., Any]:
+        """The function of a program, its results new or, by the `way`, stored in arrays that come after the data."""
+        program = build(self.expressions, sizes, dtype=dtype, stored=way, memory=self._memory)
+        fixed = tuple(sizes[name] for name in program.parameters)
+        return guarded(loaded(program, dtype, self._keep), fixed)
 
     def _structured(self, arrays: Sequence[Any], sizes: Mapping[str, int]) -> Callable[..., Any]:
         """The cores of all values by one program, and around them the structures, which all calls share."""
         found = [structure_of(e, sizes, compile) for e in simplified(self.expressions, *PHASES)]
-        cores = CompiledFunction([core for own, _ in found for core in own], "dense", False)
+        cores = CompiledFunction([core for own, _ in found for core in own], "dense", False, self._memory)
         places = [self._names.index(name) for name in cores._names]
         run = cores._plan([arrays[place] for place in places], sizes)
 
@@ -148,7 +147,10 @@ class CompiledFunction:
         return factored
 
     def _operators(self, sizes: Mapping[str, int]) -> Callable[..., Any]:
-        makers = [operator_maker(e, self._names) for e in self.expressions]
+        def compiled(parts: Sequence[Expr]) -> CompiledFunction:
+            return CompiledFunction(parts, "dense", False, self._memory)
+
+        makers = [operator_maker(e, self._names, compiled) for e in self.expressions]
 
         def run(*values: Any) -> Any:
             data = dict(zip(self._names, values, strict=True))
@@ -158,145 +160,10 @@ class CompiledFunction:
         return run
 
 
-def one_dtype(arrays: Sequence[Any]) -> str | None:
-    """The floating-point type of all arrays, where they have one in which sums lose nothing on the way."""
-    kinds = {array.dtype for array in arrays}
-    return next(iter(kinds)).name if len(kinds) == 1 and next(iter(kinds)).kind == "f" and next(iter(kinds)).itemsize > 2 else None
-
-
-def loaded(program: Program, dtype: str | None) -> Callable[..., Any]:
-    """The function that a program is the source of."""
-    namespace: dict[str, Any] = {"np": np, **program.routines, **program.constants}
-    code = builtins.compile(program.source, "<tensordsl program>", "exec")
-    exec(code, namespace)  # noqa: S102 - the program's own source, made by us
-    function: Callable[..., Any] = namespace["f"]
-    return with_workspace(function, program, dtype) if program.slots else function
-
-
-def with_workspace(function: Callable[..., Any], program: Program, dtype: str | None) -> Callable[..., Any]:
-    """The function with the arrays that it works in, which it keeps from call to call; one set for each call at a time."""
-    spare: list[tuple[Any, ...]] = []
-
-    def run(*values: Any) -> Any:
-        try:
-            work = spare.pop()  # a list's pop and append are whole steps, whatever other threads do
-        except IndexError:
-            bases = [np.empty(entries, dtype) for entries in program.bases]
-            work = tuple(bases[slot.base][: prod(slot.shape)].reshape(slot.shape) for slot in program.slots)
-        try:
-            return function(*values, *work)
-        finally:
-            spare.append(work)
-
-    return run
-
-
-def guarded(function: Callable[..., Any], fixed: tuple[int, ...]) -> Callable[..., Any]:
-    """The function with the errors of NumPy in our words."""
-
-    def run(*values: Any) -> Any:
-        try:
-            return function(*values, *fixed)
-        except np.linalg.LinAlgError as error:
-            raise BindError(f"{_cause(error)} for this data ({error}). {_way_out(error)}") from None
-        except MemoryError as error:
-            raise BindError(
-                f"The result does not fit in memory ({error}). td.plan(...) says how large it is; output='sparse' and "
-                "output='operator' hold a derivative without its zeros, td.jvp and td.vjp apply it."
-            ) from None
-        except (TypeError, ValueError, ArithmeticError) as error:
-            kinds = ", ".join(str(getattr(value, "dtype", type(value).__name__)) for value in values)
-            raise BindError(
-                f"NumPy cannot compute this with data of the types {kinds or 'none'}: {error}. "
-                "Give floating-point arrays, as in np.asarray(x, dtype=float)."
-            ) from None
-
-    return run
-
-
-def _cause(error: np.linalg.LinAlgError) -> str:
-    """What a matrix is not that it has to be."""
-    words = str(error)
-    if "positive definite" in words:
-        return "A matrix whose Cholesky factor is taken is not positive definite"
-    if "converge" in words:
-        return "A decomposition of a matrix is not found"
-    return "A matrix that is inverted or solved with is singular"
-
-
-def _way_out(error: np.linalg.LinAlgError) -> str:
-    if "converge" in str(error):
-        return "Check the data for entries that are not finite."
-    return "Check the data, or add a small multiple of td.identity to the matrix."
-
-
-# --- operators ----------------------------------------------------------------------------------------------------
-
-
-def operator_maker(node: Expr, names: Sequence[str]) -> Callable[[Mapping[str, Any], Mapping[str, int]], Any]:
-    """A function from data to the `LinearOperator` of a matrix expression, whose entries are never formed.
-
-    Products with the operator are contractions with a vector, so its structure joins them; factors that do not depend
-    on the vector are computed once, when the operator is made.
-    """
-    rows, columns = node.shape
-    free = next(name for name in ("v", *(f"v{n}" for n in range(len(names) + 1))) if name not in names)
-    numbers: list[Any] = [
-        part.array if isinstance(part, Constant) else part.coefficient
-        for part in topological([node])
-        if isinstance(part, Constant) or (isinstance(part, Contraction) and isinstance(part.coefficient, complex))
-    ]
-    vector, adjoint = Symbol(free, (columns,)), Symbol(free, (rows,))
-    forward = contract(1, [(node, ((0,), (1,))), (vector, ((1,),))], ((0,),), {0: rows, 1: columns})
-    backward = contract(1, [(node, ((0,), (1,))), (adjoint, ((0,),))], ((1,),), {0: rows, 1: columns})
-    (forward, backward), fixed = hoist([forward, backward], (vector, adjoint))
-    before = CompiledFunction(tuple(fixed.values()), "dense", False) if fixed else None
-    after = [CompiledFunction((forward,), "dense", True), CompiledFunction((backward,), "dense", True)]
-
-    def make(data: Mapping[str, Any], sizes: Mapping[str, int]) -> Any:
-        from scipy.sparse.linalg import LinearOperator  # scipy is heavy, and needed here alone
-
-        given = dict(data)
-        dims = {name: size for name, size in sizes.items() if name not in given}
-        if before is not None:
-            values = before(**{**given, **dims})
-            given.update({s.name: v for s, v in zip(fixed, values, strict=True)})
-        shape = (size_value(rows, sizes), size_value(columns, sizes))
-        dtype = np.result_type(*given.values(), *numbers, np.float32)
-
-        def matvec(v: Any) -> Any:
-            return after[0](**{**given, **dims, free: np.asarray(v).reshape(-1)})
-
-        def rmatvec(w: Any) -> Any:
-            return np.conj(after[1](**{**given, **dims, free: np.conj(np.asarray(w).reshape(-1))}))
-
-        return LinearOperator(shape, matvec=matvec, rmatvec=rmatvec, dtype=dtype)
-
-    return make
-
-
-def hoist(roots: Sequence[Expr], varying: Sequence[Symbol]) -> tuple[list[Expr], dict[Symbol, Expr]]:
-    """The roots with a symbol in place of each inner value that does not vary and costs something, and those values."""
-    fixed: dict[Symbol, Expr] = {}
-
-    def change(node: Expr, children: tuple[Expr, ...]) -> Expr:
-        if not node.symbols or not node.symbols.isdisjoint(varying):
-            return with_children(node, children)
-        if isinstance(node, Elementwise | Primitive | Sum):
-            symbol = Symbol(f"_fixed_{node.digest}", node.shape)
-            fixed[symbol] = node
-            return symbol
-        return with_children(node, children)
-
-    found = [rebuild(root, change) for root in roots]
-    used = frozenset().union(*[root.symbols for root in found])
-    return found, {symbol: node for symbol, node in fixed.items() if symbol in used}
-
-
 # --- what users call ----------------------------------------------------------------------------------------------
 
 
-def compile(e: Any, output: str = "dense") -> CompiledFunction:
+def compile(e: Any, output: str = "dense", *, memory: int | str | None = None) -> CompiledFunction:
     """A function of arrays that computes an expression, or a tuple of expressions with their work shared.
 
     `output="sparse"` gives a `scipy.sparse.coo_array`, built from the labels; `"operator"` the
@@ -304,7 +171,12 @@ def compile(e: Any, output: str = "dense") -> CompiledFunction:
     dtypes; entries that are zero by structure stay zero, whatever the data hold (0·inf and 0·nan included). An operator
     reads the arrays that it was made with each time it is applied: leave them as they are while it is in use.
 
-    Raises `UnsupportedError` for another output, `ShapeError` for an operator that is no matrix, and, when called,
+    `f(..., out=buffer)` writes a dense result into an array (a tuple of arrays, for a tuple of expressions). Where the
+    same function filled it before, only what is not a structural zero is written again: leave its zeros as they are.
+    With `memory`, bytes or a text such as "2GiB", a plan holds no more than that at once, its result included and the
+    data not. The arrays that a function works in are kept between its calls, a set for each call at the same time.
+
+    Raises `UnsupportedError` for another output, `PlanError` where no plan keeps within the memory, `ShapeError` for an operator that is no matrix, and, when called,
     `BindError` for data that is missing or ill-shaped.
 
     >>> import numpy as np, tensordsl as td
@@ -333,15 +205,19 @@ def compile(e: Any, output: str = "dense") -> CompiledFunction:
                 f"output='sparse' takes an array; {brief(item)} is a scalar, shape {show_shape(())}. "
                 "Use output='dense'."
             )
-    return CompiledFunction(expressions, output, single)
+    return CompiledFunction(expressions, output, single, byte_count(memory))
 
 
 @lru_cache(maxsize=64)
-def _evaluator(e: Expr) -> CompiledFunction:
-    return CompiledFunction((e,), "dense", True)
+def _evaluator(e: Expr, memory: int | None) -> CompiledFunction:
+    return CompiledFunction((e,), "dense", True, memory, keep=False)
 
 
 @operation("evaluate")
-def evaluate(e: Expr, data: Mapping[Any, Any] | None = None, /, **named: Any) -> Any:
+def evaluate(
+    e: Expr, data: Mapping[Any, Any] | None = None, /, *, memory: int | str | None = None, **named: Any
+) -> Any:
     """The value of an expression, an array or a number."""
-    return _evaluator(e)(data, **named)
+    if memory is not None and any(found.name == "memory" for found in (*e.symbols, *e.dims)):
+        named["memory"], memory = memory, None  # data by that name
+    return _evaluator(e, byte_count(memory))(data, **named)

@@ -63,7 +63,7 @@ def build(
     assumed = tuple(d for d in dims if d not in sizes)
     known = {**dict.fromkeys(assumed, ASSUMED_SIZE), **sizes}
     names = {d: variable(d, taken) for d in dims}
-    out = Emitter(names, known, taken, called)
+    out = Emitter(names, known, taken, called, dtype is not None and dtype.startswith("complex"))
     lowering = Lowering(arguments, out)
     lowering.prepare(expressions)
     returned: list[Register] = []

@@ -15,7 +15,15 @@ from tensordsl.expr import Number, Pattern, Select
 from tensordsl.functions import routines
 from tensordsl.functions.record import ElementwiseRecord, PrimitiveRecord, Routine
 from tensordsl.program.instructions import Instruction, Register, Term
-from tensordsl.program.kernels import Arrange, Broadcast, Index, Kernel, Labels, Map, Pack, Places, Product
+from tensordsl.program.kernels import Apply, Arrange, Broadcast, Index, Kernel, Labels, Map, Pack, Places, Product
+
+
+# What keeps complex numbers complex: arithmetic, which most entry-by-entry steps are, and the common functions.
+COMPLEX_UFUNCS = frozenset(
+    f"np.{name}"
+    for name in "add subtract multiply divide negative power square reciprocal sqrt exp expm1 log log1p sin cos tan "
+    "sinh cosh tanh".split()
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,11 @@ def literal(value: Number) -> str:
     return f"({value!r})" if value < 0 else repr(value)
 
 
+def may_be_real(kernel: Kernel) -> bool:
+    """Whether a kernel may make real numbers of complex ones, as an absolute value and eigenvalues are."""
+    return isinstance(kernel, Apply) or (isinstance(kernel, Map) and kernel.ufunc not in COMPLEX_UFUNCS)
+
+
 class Emitter:
     """Collects the instructions of a program."""
 
@@ -46,10 +59,12 @@ class Emitter:
         sizes: Mapping[str, int],
         reserved: Iterable[str],
         called: Mapping[Routine, str],
+        complex_data: bool = False,
     ) -> None:
         self.instructions: list[Instruction] = []
         self.constants: dict[str, object] = {}
         self.sizes = sizes
+        self._complex = complex_data  # so that a function of the data may be real
         self._names = names  # the variable that holds each dimension
         self._reserved = set(reserved)
         self._called = called  # the names of the routines
@@ -107,6 +122,7 @@ class Emitter:
     ) -> Register:
         """The register that holds what a kernel makes of its operands."""
         name = self.fresh()
+        own_dtype = own_dtype or (self._complex and may_be_real(kernel))
         uniform = {r.uniform for r in operands if r.uniform is not None} == {True} and not own_dtype
         root = operands[0].root if kernel.views else name
         target = Register(name, tuple(sizes), root, not kernel.views, uniform)

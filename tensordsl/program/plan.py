@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -101,11 +102,23 @@ def count(number: int) -> str:
     return str(number)
 
 
-def plan(e: Any, **sizes: int) -> Plan:
+def byte_count(memory: int | str | None) -> int | None:
+    """A number of bytes, as 2_000_000_000, "2GB" or "1.5 GiB"."""
+    if memory is None or (isinstance(memory, int) and not isinstance(memory, bool) and memory >= 0):
+        return memory
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGTP]?)(i?)[bB]?\s*", memory) if isinstance(memory, str) else None
+    if found is None:
+        raise PlanError(f"memory={memory!r} is no amount of memory. Give bytes, or a text such as '2GiB' or '500MB'.")
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " KMGTP".index(unit.upper() or " "))
+
+
+def plan(e: Any, *, memory: int | str | None = None, **sizes: int) -> Plan:
     """What would run for an expression, or a tuple of them, at the sizes given by name: `td.plan(e, k=1000)`.
 
     A size that is not given is assumed to be 100, and the plan says so. Bytes are those of float64, and the peak counts
-    the result and what is alive beside it, not the data. Raises `PlanError` for a size that is none.
+    the result and what is alive beside it, not the data. With `memory` the plan is one that keeps its peak within it.
+    Raises `PlanError` for a size that is none, and where no plan keeps within the memory.
 
     >>> import tensordsl as td
     >>> k = td.dim("k")
@@ -117,13 +130,15 @@ def plan(e: Any, **sizes: int) -> Plan:
     if not expressions:
         raise UnsupportedError("There is nothing to plan: the tuple of expressions is empty.")
     known = dimensions(expressions) | {d.name for item in expressions for d in item.dims}
+    if "memory" in known and isinstance(memory, int):
+        sizes, memory = {**sizes, "memory": memory}, None
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
             raise PlanError(f"The size {name} must be a whole number that is not negative, not {size!r}.")
         if name not in known:
             have = ", ".join(sorted(known)) or "none"
             raise PlanError(f"The expression has no size called {name!r}; its sizes are {have}.")
-    return Plan(build(expressions, sizes, dtype="float64"), expressions)
+    return Plan(build(expressions, sizes, dtype="float64", memory=byte_count(memory)), expressions)
 
 
 @operation("to_python")

@@ -176,7 +176,12 @@ class Writer:
     ) -> str | None:
         """Where the workspace holds the result of a step; None where it is better had from the allocator."""
         target = instruction.target
-        if not self._one_dtype or not target.uniform or self._count(target.sizes) < KEPT or not writes_into(instruction):
+        if (
+            not self._one_dtype
+            or not target.uniform
+            or self._count(target.sizes) < KEPT
+            or not writes_into(instruction)
+        ):
             return None
         sizes = tuple(self._count([size]) for size in target.sizes)
         shape = sizes if piece is None else (piece.chunks, *sizes)
