@@ -219,11 +219,12 @@ def _merged(members: list[_Term], known: Mapping[str, int]) -> list[_Term]:
 
 
 def _slots(term: _Term) -> list[list[Label]]:
-    """The labels of the axes that each core has."""
+    """The labels of the axes that each core has, in the order that its factor of most axes lies in."""
     found = []
     for place, part in enumerate(term.parts):
         elsewhere = term.kept.union(*(labels_of(other) for p, other in enumerate(term.parts) if p != place))
-        found.append(sorted(labels_of(part) & elsewhere))
+        ranked = sorted(part, key=lambda operand: -len(flat(operand.slots)))
+        found.append([la for la in dict.fromkeys(la for _, slots in ranked for la in flat(slots)) if la in elsewhere])
     return found
 
 

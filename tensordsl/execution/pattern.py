@@ -18,9 +18,11 @@ from tensordsl.execution.layout import Layout
 from tensordsl.expr import Pattern, Select
 from tensordsl.functions import routines
 from tensordsl.labels import Group, Label
+from tensordsl.program.threads import in_blocks, thread_count
 
 Array = np.ndarray[Any, Any]
-BLOCK = 1 << 17  # entries that are laid at once: few enough to stay in the cache when they are read across
+TILE = (32, 512)  # entries along the first and the last axis that are laid at once: what is read across stays cached
+FEW = 1 << 18  # entries that are not worth a second thread
 
 
 class Entries(NamedTuple):
@@ -112,19 +114,24 @@ class Piece:
     places: Array | None
     start: int
     strides: tuple[int, ...]
+    distinct: bool  # no place stands twice, so that the entries may be laid in any order
     lost: Array  # entries, counted along the axes, that a later one writes over: they are added at the end
     regained: Array  # their places
 
     def lay(self, values: Array, data: Array) -> None:
-        """Write the values; a block at a time, so that what is read across stays in the cache."""
+        """Write the values, a tile at a time, several threads side by side."""
+        many = values.size >= FEW and self.distinct
+        in_blocks(self._lay, values.shape[0] if values.ndim else 1, thread_count() if many else 1, values, data)
+
+    def _lay(self, start: int, stop: int, chunk: int, values: Array, data: Array) -> None:
         if self.places is None:
             steps = tuple(data.itemsize * stride for stride in self.strides)
             target = as_strided(data[self.start :], values.shape, steps)
-            for block in blocks(values.shape):
-                target[block] = values[block]
+            for tile in tiles(values.shape, start, stop):
+                target[tile] = values[tile]
         else:
-            for block in blocks(values.shape):
-                data[self.places[block]] = values[block]
+            for tile in tiles(values.shape, start, stop):
+                data[self.places[tile].astype(np.intp)] = np.ascontiguousarray(values[tile])
 
     def add_lost(self, values: Array, data: Array) -> None:
         if len(self.lost):
@@ -150,14 +157,20 @@ class Rows:
         return data
 
 
-def blocks(shape: tuple[int, ...]) -> Iterator[Any]:
-    """Slices along the first axis, of no more than about `BLOCK` entries each."""
-    if not shape or 0 in shape:
-        yield ...
+def tiles(shape: tuple[int, ...], start: int, stop: int) -> Iterator[tuple[slice, ...]]:
+    """Slices along the first and the last axis that together take all from `start` to `stop` along the first."""
+    if not shape:
+        yield ()
         return
-    step = max(1, BLOCK // prod(shape[1:]))
-    for first in range(0, shape[0], step):
-        yield slice(first, first + step)
+    last = min(TILE[1], shape[-1]) if len(shape) > 1 else 1
+    first = max(1, TILE[0] * TILE[1] // max(1, prod(shape[1:-1]) * last))
+    between = (slice(None),) * (len(shape) - 2)
+    for row in range(start, stop, first):
+        rows = slice(row, min(row + first, stop))
+        if len(shape) == 1:
+            yield (rows,)
+        for column in range(0, shape[-1] if len(shape) > 1 else 0, last):
+            yield (rows, *between, slice(column, column + last))
 
 
 def rows_of(layouts: Sequence[Layout], shape: tuple[int, int]) -> Rows:
@@ -174,7 +187,7 @@ def rows_of(layouts: Sequence[Layout], shape: tuple[int, int]) -> Rows:
     for layout, own, found in zip(layouts, axes, places, strict=True):
         lost = np.flatnonzero(owner[found] != np.arange(first, first + len(found), dtype=owner.dtype))
         first += len(found)
-        pieces.append(piece_of(own, found.reshape(extents(layout, own)), lost, found[lost]))
+        pieces.append(piece_of(own, found.reshape(extents(layout, own)), merge, lost, found[lost]))
     return Rows(read_only(indptr), read_only(indices), tuple(pieces))
 
 
@@ -183,7 +196,7 @@ def is_ordered(layout: Layout) -> bool:
     return all(select.positions is None and select.step > 0 for select, _ in layout.scatter.values())
 
 
-def piece_of(axes: tuple[Label, ...], places: Array, lost: Array, regained: Array) -> Piece:
+def piece_of(axes: tuple[Label, ...], places: Array, distinct: bool, lost: Array, regained: Array) -> Piece:
     """Strides instead of places, where those are what the places are."""
     start, strides = 0, [0] * places.ndim
     if places.size:
@@ -196,8 +209,8 @@ def piece_of(axes: tuple[Label, ...], places: Array, lost: Array, regained: Arra
             steps = stride * np.arange(count, dtype=places.dtype)
             regular = regular + steps.reshape([-1 if other == axis else 1 for other in range(places.ndim)])
         if not np.array_equal(places, regular):
-            return Piece(axes, places, 0, (), lost, regained)
-    return Piece(axes, None, start, tuple(strides), lost, regained)
+            return Piece(axes, places, 0, (), distinct, lost, regained)
+    return Piece(axes, None, start, tuple(strides), distinct, lost, regained)
 
 
 Found = tuple[Array, Array, list[Array]]  # row pointers, columns, and the places of the entries of each term
