@@ -72,7 +72,7 @@ def flagship_coo(A: Array, x: Array) -> sp.coo_array:
 
 @cache
 def flagship_pattern(size: int) -> tuple[Array, Array]:
-    """Columns and row starts of ∂vec(A ∘ xxᵀ)/∂xᵀ. Row (j, i) has the columns i and j, in order; one where they agree."""
+    """Columns and row starts of ∂vec(A ∘ xxᵀ)/∂xᵀ. Row (j, i) has the columns i and j, in order."""
     columns = np.empty((size, 2 * size - 1), dtype=np.int32)
     every = np.arange(size, dtype=np.int32)
     for j, line in enumerate(columns):
@@ -304,10 +304,14 @@ def scaled(A: Array, v: Array, x: Array) -> Array:
     return result
 
 
+def tiles(length: int, step: int) -> list[slice]:
+    return [slice(start, start + step) for start in range(0, length, step)]
+
+
 def trace_of_product(A: Array, B: Array) -> Array:
-    step = 128 if len(A) > 1024 else len(A)  # the columns of B that a tile takes stay in the cache
-    tiles = [slice(start, start + step) for start in range(0, len(A), step)]
-    return sum(np.einsum("ij,ji->", A[rows, columns], B[columns, rows]) for rows in tiles for columns in tiles)
+    step = 128 if A.size > 1024**2 else max(A.shape)  # the columns of B that a tile takes stay in the cache
+    rows, columns = (tiles(length, step) for length in A.shape)
+    return sum(np.einsum("ij,ji->", A[i, j], B[j, i]) for i in rows for j in columns)
 
 
 def chain(A: Array, B: Array, C: Array, D: Array, E: Array, F: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Those who make ∂vec(A ∘ xxᵀ)/∂xᵀ sparse. The set-up that a tool has is part of each call, unless its name says else."""
+"""Those who make ∂vec(A ∘ xxᵀ)/∂xᵀ sparse. The set-up of a tool is part of each call, unless its name says else."""
 
 from __future__ import annotations
 
