@@ -12,11 +12,12 @@ from tensordsl.dims import evaluate as size_value
 from tensordsl.errors import ShapeError, UnsupportedError, describe, show_shape
 from tensordsl.execution.binding import Bound, bind, check_sizes, needed_symbols
 from tensordsl.execution.buffers import check_out, stored
-from tensordsl.execution.factored import Factored, structure_of
+from tensordsl.execution.factored import Factored
 from tensordsl.execution.interpreter import interpreted
 from tensordsl.execution.namespaces import Space
 from tensordsl.execution.operators import operator_maker
 from tensordsl.execution.running import guarded, loaded, one_dtype
+from tensordsl.execution.structure import structure_of
 from tensordsl.expr import Expr, brief, operation
 from tensordsl.functions.convert import as_expr
 from tensordsl.program.build import build, dimensions

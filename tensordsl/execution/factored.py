@@ -1,30 +1,19 @@
-"""Structured values: the cores of a tensor and the labels around them, as they are, with what can be done to them.
-
-A structured value is an expression in its cores. What is computed from one (its entries, products with arrays, its
-sparse forms) is a compiled function of the cores, planned once for each structure.
-"""
+"""Structured values: the cores of a tensor and the labels around them, as they are, with what can be done to them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tensordsl.contraction import add_terms, contract
-from tensordsl.dims import AnySize, Dim, evaluate
-from tensordsl.errors import ShapeError, UnsupportedError, show_shape
-from tensordsl.execution.layout import Layout, lay_out
-from tensordsl.execution.pattern import Entries, Rows, coordinates, rows_of
-from tensordsl.expr import Expr, Number, Symbol
-from tensordsl.labels import Groups, Label, flat, singles
-
-Function = Callable[..., Any]
-Compile = Callable[[Expr], Function]  # an expression to a function of arrays by name
-
-LETTERS = "ijklmnpqrstuvwxyzabcdefgh"
+from tensordsl.errors import BindError, ShapeError, UnsupportedError, show_shape
+from tensordsl.execution.pattern import Entries
+from tensordsl.execution.solve import NoSolution
+from tensordsl.execution.structure import Function, Structure, text_of
+from tensordsl.expr import Expr, Number
+from tensordsl.labels import Groups, Label, flat
 
 
 class FactoredTerm(NamedTuple):
@@ -53,85 +42,6 @@ class FactoredTerm(NamedTuple):
         kept = [label for label in dict.fromkeys((*flat(self.output), *rows)) if label in bound]
         operands = [part for pair in zip(self.cores, self.labels, strict=True) for part in pair]
         return np.asarray(np.einsum(*operands, kept, optimize=True))
-
-
-class Structure:
-    """All of a structured value but its numbers. What is found out about it is kept for the values that share it."""
-
-    def __init__(self, shape: tuple[int, ...], layouts: Sequence[Layout], compile: Compile) -> None:
-        self.shape = shape
-        self.layouts = tuple(layouts)
-        self.compile = compile
-        self._products: dict[object, Function] = {}
-        shapes = {
-            place: tuple(layout.sizes[label] for label in labels)
-            for layout in self.layouts
-            for place, labels in zip(layout.cores, layout.slots, strict=True)
-        }
-        self.cores = tuple(Symbol(f"_core{place}", shapes[place]) for place in sorted(shapes))
-
-    @cached_property
-    def terms(self) -> tuple[Expr, ...]:
-        """The terms as expressions in the cores."""
-        return tuple(contract(t.coefficient, t.operands(self.cores), t.output, t.sizes) for t in self.layouts)
-
-    @cached_property
-    def dense(self) -> Function:
-        """The entries."""
-        return self.compile(add_terms(self.terms, self.shape))
-
-    @cached_property
-    def transposed(self) -> Structure:
-        """The structure of the value with its axes in reverse."""
-        turned = Structure(self.shape[::-1], [t.turned() for t in self.layouts], self.compile)
-        turned.__dict__["transposed"] = self
-        return turned
-
-    @cached_property
-    def numbers(self) -> tuple[complex, ...]:
-        """What the dtype of a value hangs on beside its cores."""
-        bare = [layout.coefficient for layout in self.layouts if not layout.cores]
-        return tuple(n if isinstance(n, complex) or (isinstance(n, int) and abs(n) < 2**63) else float(n) for n in bare)
-
-    def product(self, ndim: int, axes: int, left: bool) -> Function:
-        """The products with an array of `ndim` axes, of which `axes` are summed over: the first ones, or the last."""
-        key = (ndim, axes, left)
-        if key not in self._products:
-            order = len(self.shape)
-            mine = list(range(order))
-            free = list(range(order, order + ndim - axes))
-            labels = [*free, *mine[:axes]] if left else [*mine[order - axes :], *free]
-            output = [*free, *mine[axes:]] if left else [*mine[: order - axes], *free]
-            sizes: dict[Label, AnySize] = dict(enumerate(self.shape))
-            sizes.update({label: Dim(f"_free{label}") for label in free})
-            other = Symbol("_other", tuple(sizes[label] for label in labels))
-            found = [
-                contract(1, [(t, singles(mine)), (other, singles(labels))], singles(output), sizes) for t in self.terms
-            ]
-            shape = tuple(sizes[label] for label in output)
-            self._products[key] = self.compile(add_terms(found, shape))
-        return self._products[key]
-
-    @cached_property
-    def whole(self) -> tuple[Function | None, ...]:
-        """For each term of several cores, the function that multiplies them out."""
-        return tuple(self._whole(layout) for layout in self.layouts)
-
-    def _whole(self, layout: Layout) -> Function | None:
-        if len(layout.cores) < 2:
-            return None
-        sizes = {label: layout.sizes[label] for label in flat(layout.slots)}
-        return self.compile(contract(1, layout.dense(self.cores), singles(layout.bound), sizes))
-
-    @cached_property
-    def coordinates(self) -> tuple[Any, ...]:
-        """The place of each entry along each axis, as a COO array has them."""
-        return coordinates(self.layouts, self.shape)
-
-    @cached_property
-    def rows(self) -> Rows:
-        """The pattern of a CSR array, and where in it the entries of each term go."""
-        return rows_of(self.layouts, (self.shape[0], self.shape[1]))
 
 
 class Factored:
@@ -319,15 +229,75 @@ class Factored:
             return np.zeros((*first[:cut], *last[axes:]), np.result_type(self.dtype, array.dtype))
         return self._call(self._structure.product(array.ndim, axes, left), other=array)
 
+    def solve(self, b: Any) -> Any:
+        """The solution x of F x = b, where the structure makes that cheap.
+
+        b[i..,l..] = F[i..,j..] * x[j..,l..]. The value is a square matrix, or has a shape s + s, as a Hessian does; b
+        has the shape s, or more axes after it, one system for each entry. Solved by their labels are diagonals and
+        blocks, Kronecker products factor by factor, the identity beside others (for the Hessian of ‖T - U Vᵀ‖² in U,
+        of shape (n, r, n, r), one system of size r), and such terms together with some of low rank, by the Woodbury
+        identity. A dense matrix is solved with where the cores are that large anyway.
+
+        Raises `ShapeError` where the shapes do not fit, `BindError` for a singular value, and `UnsupportedError` where
+        the structure helps in no way known here: nothing large is made behind your back.
+
+        >>> import numpy as np, tensordsl as td
+        >>> U, V, T = td.matrix("U", 400, 10), td.matrix("V", 300, 10), td.matrix("T", 400, 300)
+        >>> f = td.sum((T - U @ V.T)**2)
+        >>> rng = np.random.default_rng(0)
+        >>> data = {s: rng.normal(size=s.shape) for s in (U, V, T)}
+        >>> H = td.compile(td.hessian(f, U), output="factored")(data)
+        >>> H.shape, H.nbytes
+        ((400, 10, 400, 10), 800)
+        >>> step = H.solve(-td.grad(f, U).evaluate(data))
+        >>> bool(np.allclose(td.grad(f, U).evaluate({**data, U: data[U] + step}), 0))
+        True
+        """
+        right, half = np.asarray(b), self.ndim // 2
+        if self.ndim % 2 or not half or self.shape[:half] != self.shape[half:]:
+            raise ShapeError(
+                f"solve takes a value of a shape s + s, as of a square matrix; this one has {show_shape(self.shape)}."
+            )
+        if right.shape[:half] != self.shape[:half]:
+            raise ShapeError(
+                f"The right side has the shape {show_shape(right.shape)}; expected {show_shape(self.shape[:half])}, or "
+                f"more axes after it, for a value of shape {show_shape(self.shape)}. Transpose it with .T."
+            )
+        dtype = np.result_type(self.dtype, right.dtype, np.float32)
+        if not right.size:
+            return np.zeros(right.shape, dtype)
+        try:
+            solver = self._structure.solver(right.ndim)
+        except NoSolution as error:
+            if error.singular:
+                raise singular("its labels leave entries of the solution open") from None
+            terms = "\n".join(f"    {text_of(layout)}" for layout in self._structure.layouts)
+            raise UnsupportedError(
+                f"The structure of this value does not make it cheap to solve with. Its terms are\n{terms}\n"
+                "Solve with all its entries, np.linalg.solve(F.todense(), b) for a matrix F, or use a method that "
+                "takes products F @ v alone, as in scipy.sparse.linalg."
+            ) from None
+        found, *divisors = self._run(solver, other=right)
+        if not all(np.all(divisor) for divisor in divisors):
+            raise singular("an entry that is divided by is zero")
+        return found if found.dtype == dtype else found.astype(dtype)
+
+    def _run(self, function: Function, **more: Any) -> Any:
+        named = {symbol.name: core for symbol, core in zip(self._structure.cores, self._cores, strict=True)}
+        return function(**named, **{f"_{name}": array for name, array in more.items()})
+
     def _call(self, function: Function, **more: Any) -> Any:
         """What a function of the cores gives, in the dtype that the value has, or has together with the others."""
-        named = {symbol.name: core for symbol, core in zip(self._structure.cores, self._cores, strict=True)}
-        found = function(**named, **{f"_{name}": array for name, array in more.items()})
+        found = self._run(function, **more)
         dtype = np.result_type(self.dtype, *(array.dtype for array in more.values()))
         return found if found.dtype == dtype else found.astype(dtype)
 
 
-# --- texts --------------------------------------------------------------------------------------------------------
+def singular(cause: str) -> BindError:
+    return BindError(
+        f"A matrix that is solved with is singular for this data: {cause}. "
+        "Check the data, or add a small multiple of td.identity to the matrix."
+    )
 
 
 def size_text(count: int) -> str:
@@ -338,40 +308,3 @@ def size_text(count: int) -> str:
     while amount >= 1024 and units:
         amount, unit = amount / 1024, units.pop(0)
     return f"{amount:.2f}".rstrip("0").rstrip(".") + f" {unit}"
-
-
-def text_of(layout: Layout) -> str:
-    """A term in index notation, its cores numbered: `C0[i,j] -> [i,j,i]`."""
-    names: dict[Label, str] = {}
-    rows = [row for _, row in layout.scatter.values() if row is not None]
-    for label in (*(la for la in flat(layout.output) if la not in layout.scatter), *rows, *flat(layout.slots)):
-        names.setdefault(label, LETTERS[len(names) % len(LETTERS)])
-
-    def shown(label: Label) -> str:
-        if label not in layout.scatter:
-            return names[label]
-        select, row = layout.scatter[label]
-        if row is None:
-            return str(select.start)
-        if select.positions is not None:
-            return f"p({names[row]})"
-        step = "" if select.step == 1 else f"{select.step}*"
-        return f"{select.start}+{step}{names[row]}"
-
-    cores = [
-        f"C{place}[{','.join(names[label] for label in labels)}]" if labels else f"C{place}"
-        for place, labels in zip(layout.cores, layout.slots, strict=True)
-    ]
-    if layout.coefficient != 1 or not cores:
-        cores.insert(0, str(layout.coefficient))
-    axes = ["(" + " ".join(map(shown, group)) + ")" if len(group) != 1 else shown(group[0]) for group in layout.output]
-    return f"{'*'.join(cores)} -> [{','.join(axes)}]"
-
-
-# --- making them --------------------------------------------------------------------------------------------------
-
-
-def structure_of(node: Expr, sizes: Mapping[str, int], compile: Compile) -> tuple[list[Expr], Structure]:
-    """The expressions of the cores of a value, and its structure."""
-    cores, layouts = lay_out(node, sizes)
-    return cores, Structure(tuple(evaluate(size, sizes) for size in node.shape), layouts, compile)
