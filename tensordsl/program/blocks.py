@@ -57,12 +57,12 @@ def fuse(
     """The instructions with groups of them made blocks."""
     instructions = [_of_dtype(instruction, dtype) for instruction in instructions]
     roots = {register.root for register in kept}
-    found = {group.place: group for group in groups(instructions, out, limits) if group.pays(roots)}
+    found = {group.place: group for group in groups(instructions, roots, out, limits) if group.pays()}
     grouped = {place for group in found.values() for place in group.members}
     fused: list[Instruction] = []
     for place, instruction in enumerate(instructions):
         if place in found:
-            fused += found[place].instructions(roots, dtype)
+            fused += found[place].instructions(dtype)
         elif place not in grouped:
             fused.append(instruction)
     return fused
@@ -75,8 +75,8 @@ def _of_dtype(instruction: Instruction, dtype: str) -> Instruction:
     return instruction
 
 
-def groups(instructions: Sequence[Instruction], out: Emitter, limits: Limits) -> list[Group]:
-    """Groups of instructions, each done where its last member stands.
+def groups(instructions: Sequence[Instruction], kept: set[str], out: Emitter, limits: Limits) -> list[Group]:
+    """Groups of instructions, each done where its last member stands; the roots `kept` are used at the end.
 
     From the end on, an instruction joins the group of those that use its result, or that read what it reads.
     """
@@ -91,7 +91,7 @@ def groups(instructions: Sequence[Instruction], out: Emitter, limits: Limits) ->
                 break
         else:
             if not instruction.kernel.views:
-                found.append(Group(instructions, out, limits, produced, place))
+                found.append(Group(instructions, kept, out, limits, produced, place))
     return found
 
 
@@ -117,11 +117,18 @@ class Group:
     """Instructions that may be done together, by their places in the program."""
 
     def __init__(
-        self, instructions: Sequence[Instruction], out: Emitter, limits: Limits, produced: set[str], place: int
+        self,
+        instructions: Sequence[Instruction],
+        kept: set[str],
+        out: Emitter,
+        limits: Limits,
+        produced: set[str],
+        place: int,
     ) -> None:
         self.place = place
         self.members = [place]
         self._all = instructions
+        self._kept = kept
         self._out = out
         self._limits = limits
         self._produced = produced
@@ -181,6 +188,8 @@ class Group:
 
     def _goes_along(self, members: Sequence[int], labels: dict[int, Label]) -> bool:
         read = {r.root for place in members for r in self._all[place].operands[self._all[place].writes :]}
+        inner = {t.root for place in members for t in self._all[place].targets if not self._all[place].writes}
+        inner -= self._used_outside(members)
         for place in members:
             step, label = self._all[place], labels[place]
             kernel = step.kernel
@@ -189,14 +198,16 @@ class Group:
             if step.writes:
                 if kernel.inputs[0][0] != label or step.target.root in read:
                     return False
+                if kernel.inputs[0].count(label) > 1 and step.target.root in inner:
+                    return False  # a piece that was cut along one axis has no diagonal of the whole
             elif label not in kernel.output and (kernel.views or step.target.root in read or not step.target.uniform):
                 return False
         return True
 
-    def pays(self, roots: set[str]) -> bool:
+    def pays(self) -> bool:
         """Whether blocks gain: there is something done entry by entry, not only sums that BLAS makes as well."""
         steps = [self._all[place] for place in self.members]
-        outside = self._used_outside(roots)
+        outside = self._used_outside(self.members)
         known = all(t.uniform for s in steps for t in s.targets if t.root in outside and not s.kernel.views)
         if self._limits.products:
             useful = any(t.owned and t.root not in outside for s in steps for t in s.targets)
@@ -204,16 +215,16 @@ class Group:
             useful = any(s.kernel.entrywise or s.writes for s in steps)
         return bool(self._labels) and known and useful
 
-    def _used_outside(self, roots: set[str]) -> set[str]:
-        within = set(self.members)
-        return roots | {
+    def _used_outside(self, members: Sequence[int]) -> set[str]:
+        within = set(members)
+        return self._kept | {
             register.root
             for place, step in enumerate(self._all)
             if place not in within
             for register in (*step.operands, *step.targets)
         }
 
-    def instructions(self, roots: set[str], dtype: str) -> Iterator[Instruction]:
+    def instructions(self, dtype: str) -> Iterator[Instruction]:
         """Storage for what the group leaves, the blocks, and the sums of the parts of each chunk."""
         out = self._out
         steps = [self._all[place] for place in self.members]
@@ -237,7 +248,7 @@ class Group:
         # Products of matrices have the threads of BLAS.
         chunks = 1 if any(_multiplies_matrices(step.kernel) for step in steps) else min(self._limits.threads, length)
         rows = max(1, min(self._limits.block // max(largest, 1), ceil(length / chunks)))
-        outside = self._used_outside(roots)
+        outside = self._used_outside(self.members)
         local: dict[tuple[str, tuple[int, ...]], Register] = {}
         inner: dict[str, Register] = {}
         cuts: list[tuple[str, Register, tuple[int, ...]]] = []
@@ -265,10 +276,11 @@ class Group:
             operands = []
             for position, register in enumerate(step.operands):
                 names = kernel.inputs[position] if position < len(kernel.inputs) else ()
-                if register.name in inner:
+                whole = step.writes and position == 0 and register.root in outside
+                if register.name in inner and not whole:
                     operands.append(inner[register.name])
                 else:
-                    if register not in read:
+                    if register not in read and register.name not in inner:
                         read.append(register)
                     operands.append(cut(register, names, label))
             if step.writes:
