@@ -147,7 +147,9 @@ class Factored:
         for entries in self._entries():
             entries.write(data[start : start + entries.total])
             start += entries.total
-        return coo_array((data, self._structure.coordinates), shape=self.shape)
+        found = coo_array(self.shape, dtype=self.dtype)  # given the coordinates, it would look through all of them
+        found.data, found.coords, found.has_canonical_format = data, self._structure.coordinates, False
+        return found
 
     def tocsr(self) -> Any:
         """The entries that structure leaves of a matrix as a `scipy.sparse.csr_array` in canonical form.
@@ -277,7 +279,8 @@ class Factored:
                 "Solve with all its entries, np.linalg.solve(F.todense(), b) for a matrix F, or use a method that "
                 "takes products F @ v alone, as in scipy.sparse.linalg."
             ) from None
-        found, *divisors = self._run(solver, other=right)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a zero that is divided by is an error below
+            found, *divisors = self._run(solver, other=right)
         if not all(np.all(divisor) for divisor in divisors):
             raise singular("an entry that is divided by is zero")
         return found if found.dtype == dtype else found.astype(dtype)

@@ -91,7 +91,7 @@ def read_only(array: Array) -> Array:
 
 def coordinates(layouts: Sequence[Layout], shape: tuple[int, ...]) -> tuple[Array, ...]:
     """The place of each entry along each axis, term after term, each in the order of its labels."""
-    kind = kind_for(*shape)
+    kind = kind_for(*shape) if len(shape) <= 2 else np.int64  # as SciPy has them
     counts = [prod(extents(layout, layout.axes)) for layout in layouts]
     found = tuple(np.empty(sum(counts), kind) for _ in shape)
     start = 0
@@ -175,19 +175,12 @@ def tiles(shape: tuple[int, ...], start: int, stop: int) -> Iterator[tuple[slice
 
 def rows_of(layouts: Sequence[Layout], shape: tuple[int, int]) -> Rows:
     """The pattern of a sum of terms: merged where the labels give the order, else sorted, once."""
-    axes = [layout.axes for layout in layouts]  # rows first: the order of a CSR matrix
     merge = len(layouts) <= 64 and all(map(is_ordered, layouts))
-    indptr, indices, places = (merged if merge else sorted_once)(layouts, axes, shape)
-    owner = np.empty(len(indices), kind_for(sum(map(len, places))))
-    first = 0
-    for found in places:
-        owner[found] = np.arange(first, first + len(found), dtype=owner.dtype)
-        first += len(found)
-    pieces, first = [], 0
-    for layout, own, found in zip(layouts, axes, places, strict=True):
-        lost = np.flatnonzero(owner[found] != np.arange(first, first + len(found), dtype=owner.dtype))
-        first += len(found)
-        pieces.append(piece_of(own, found.reshape(extents(layout, own)), merge, lost, found[lost]))
+    indptr, indices, found = (merged if merge else sorted_once)(layouts, shape)
+    pieces = [
+        piece_of(layout.axes, places.reshape(extents(layout, layout.axes)), merge, lost, places[lost])
+        for layout, (places, lost) in zip(layouts, found, strict=True)
+    ]
     return Rows(read_only(indptr), read_only(indices), tuple(pieces))
 
 
@@ -213,53 +206,64 @@ def piece_of(axes: tuple[Label, ...], places: Array, distinct: bool, lost: Array
     return Piece(axes, None, start, tuple(strides), distinct, lost, regained)
 
 
-Found = tuple[Array, Array, list[Array]]  # row pointers, columns, and the places of the entries of each term
+# Row pointers and columns; for each term, its axes in the order of its labels (rows first, as a CSR matrix is), the
+# places of its entries, and which of them a later entry writes over.
+Found = tuple[Array, Array, list[tuple[Array, Array]]]
 
 
-def merged(layouts: Sequence[Layout], axes: Sequence[tuple[Label, ...]], shape: tuple[int, int]) -> Found:
+def merged(layouts: Sequence[Layout], shape: tuple[int, int]) -> Found:
     """Each term as a canonical CSR matrix of a bit of its own; their sum says who has an entry where."""
     from scipy.sparse import csr_array  # scipy is heavy, and needed here alone
 
-    counts = [prod(extents(layout, own)) for layout, own in zip(layouts, axes, strict=True)]
+    counts = [prod(extents(layout, layout.axes)) for layout in layouts]
     kind = kind_for(sum(counts), *shape)
     bits = next(code for code in (np.uint8, np.uint16, np.uint32, np.uint64) if len(layouts) <= 8 * code().itemsize)
-    total = None
-    for bit, (layout, own, count) in enumerate(zip(layouts, axes, counts, strict=True)):
-        indptr, indices = term_rows(layout, own, shape, kind)
-        if len(layouts) == 1:
-            return indptr, indices, [np.arange(count, dtype=kind)]
-        one = csr_array((np.full(count, 1 << bit, bits), indices, indptr), shape=shape)
-        one.has_canonical_format = True
-        total = one if total is None else total + one
-    if total is None:
-        return np.zeros(shape[0] + 1, np.int32), np.zeros(0, np.int32), []
-    codes = total.data
-    places = [np.flatnonzero(codes & bits(1 << bit)).astype(kind, copy=False) for bit in range(len(layouts))]
-    return total.indptr, total.indices, places
+    none = np.zeros(0, kind)
+    if len(layouts) == 1:
+        return *term_rows(layouts[0], shape, kind), [(np.arange(counts[0], dtype=kind), none)]
+    total = csr_array(shape, dtype=bits)
+    for bit, (layout, count) in enumerate(zip(layouts, counts, strict=True)):
+        indptr, indices = term_rows(layout, shape, kind)
+        term = csr_array((np.full(count, 1 << bit, bits), indices, indptr), shape=shape)
+        term.has_canonical_format = True
+        total = total + term if bit else term
+    codes, found = total.data, []
+    for bit in range(len(layouts)):
+        places = np.flatnonzero(codes & bits(1 << bit)).astype(kind, copy=False)
+        found.append((places, np.flatnonzero(codes[places] >> bits(bit) > 1)))
+    return total.indptr, total.indices, found
 
 
-def term_rows(layout: Layout, axes: tuple[Label, ...], shape: tuple[int, int], kind: Any) -> tuple[Array, Array]:
-    """The row pointers and columns of one term, its entries in the order of the axes."""
-    sizes = extents(layout, axes)
-    rows = along(layout, layout.output[0], axes, kind)
-    width = prod(n for n, m in zip(sizes, rows.shape, strict=True) if m == 1)
-    columns = np.broadcast_to(along(layout, layout.output[1], axes, kind), sizes).reshape(-1)
+def term_rows(layout: Layout, shape: tuple[int, int], kind: Any) -> tuple[Array, Array]:
+    """The row pointers and columns of one term."""
+    sizes = extents(layout, layout.axes)
+    rows, columns = (along(layout, group, layout.axes, kind) for group in layout.output)
+    width = prod(size for size, varies in zip(sizes, rows.shape, strict=True) if varies == 1)
+    every = np.broadcast_to(columns, sizes).reshape(-1)
     if rows.size == shape[0]:
-        return np.arange(shape[0] + 1, dtype=kind) * kind(width), columns
+        return np.arange(shape[0] + 1, dtype=kind) * kind(width), every
     lengths = np.zeros(shape[0] + 1, kind)
     lengths[rows.reshape(-1) + 1] = width
-    return np.cumsum(lengths, dtype=kind), columns
+    return np.cumsum(lengths, dtype=kind), every
 
 
-def sorted_once(layouts: Sequence[Layout], axes: Sequence[tuple[Label, ...]], shape: tuple[int, int]) -> Found:
+def sorted_once(layouts: Sequence[Layout], shape: tuple[int, int]) -> Found:
     """The general way: all places sorted."""
     keys = []
-    for layout, own in zip(layouts, axes, strict=True):
-        rows, columns = (along(layout, group, own, np.int64) for group in layout.output)
-        keys.append(np.broadcast_to(rows * shape[1] + columns, extents(layout, own)).reshape(-1))
-    found, inverse = np.unique(np.concatenate(keys), return_inverse=True)
-    kind = kind_for(len(found), *shape)
-    rows, columns = np.divmod(found, max(shape[1], 1))
+    for layout in layouts:
+        rows, columns = (along(layout, group, layout.axes, np.int64) for group in layout.output)
+        keys.append(np.broadcast_to(rows * shape[1] + columns, extents(layout, layout.axes)).reshape(-1))
+    every = np.concatenate(keys)
+    distinct, places = np.unique(every, return_inverse=True)
+    kind = kind_for(len(every), *shape)
+    rows, columns = np.divmod(distinct, max(shape[1], 1))
     indptr = np.searchsorted(rows, np.arange(shape[0] + 1)).astype(kind)
+    last = np.empty(len(distinct), kind)  # who writes there last
+    last[places] = np.arange(len(every), dtype=kind)
+    lost = last[places] != np.arange(len(every), dtype=kind)
     ends = np.cumsum([len(key) for key in keys])[:-1]
-    return indptr, columns.astype(kind), [part.astype(kind) for part in np.split(inverse, ends)]
+    found = [
+        (own.astype(kind), np.flatnonzero(over))
+        for own, over in zip(np.split(places, ends), np.split(lost, ends), strict=True)
+    ]
+    return indptr, columns.astype(kind), found
