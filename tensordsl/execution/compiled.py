@@ -168,7 +168,8 @@ def compile(e: Any, output: str = "dense", *, memory: int | str | None = None) -
     """A function of arrays that computes an expression, or a tuple of expressions with their work shared.
 
     `output="sparse"` gives a `scipy.sparse.coo_array`, built from the labels; `"operator"` the
-    `scipy.sparse.linalg.LinearOperator` of a matrix. The function is planned once for each combination of shapes and
+    `scipy.sparse.linalg.LinearOperator` of a matrix; `"factored"` the structured value itself, a `td.Factored` that
+    multiplies, solves and becomes sparse. The function is planned once for each combination of shapes and
     dtypes; entries that are zero by structure stay zero, whatever the data hold (0·inf and 0·nan included). An operator
     reads the arrays that it was made with each time it is applied: leave them as they are while it is in use.
 
