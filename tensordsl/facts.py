@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from tensordsl.contraction import add_terms, contract, is_flat, is_structured, number_of, reoriented
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Sum, Symbol
-from tensordsl.labels import Groups, singles
+from tensordsl.labels import Groups, flat, singles
 
 KNOWN = 1 << 14  # answers that are remembered
 
@@ -145,3 +145,45 @@ def is_not_negative(node: Expr) -> bool:
 
 def is_orthogonal(node: Expr) -> bool:
     return has(node, "orthogonal")
+
+
+@lru_cache(maxsize=KNOWN)
+def is_positive_definite(node: Expr) -> bool:
+    """Whether vᵀ A v is above zero for every vector: declared, or a sum of such and of Gram matrices."""
+    if isinstance(node, Symbol):
+        return "positive_definite" in node.properties
+    if isinstance(node, Primitive):
+        return node.record.name == "inv" and is_positive_definite(node.children[0])
+    if isinstance(node, Sum):
+        definite = [is_positive_definite(term) for term in node.terms]
+        return any(definite) and all(d or is_gram(t) for d, t in zip(definite, node.terms, strict=True))
+    if not isinstance(node, Contraction) or not is_matrix(node):
+        return False
+    if isinstance(node.coefficient, complex) or node.coefficient <= 0:
+        return False
+    if node.output == ((0,), (0,)):  # a diagonal
+        return all(map(is_positive, node.factors))
+    matrices = [factor for factor, slots in zip(node.factors, node.slots, strict=True) if flat(slots)]
+    scalars = [factor for factor in node.factors if factor not in matrices]
+    return len(matrices) == 1 and is_positive_definite(matrices[0]) and all(map(is_positive, scalars))
+
+
+def is_gram(node: Expr) -> bool:
+    """Whether a matrix is Σ_m w_m F_mi F_mj with weights that are not negative, so that vᵀ A v is not negative."""
+    if not isinstance(node, Contraction) or not is_matrix(node) or node.output != ((0,), (1,)):
+        return False
+    left = [(factor, flat(slots)) for factor, slots in zip(node.factors, node.slots, strict=True)]
+    rows = [operand for operand in left if 0 in operand[1]]
+    columns = [operand for operand in left if 1 in operand[1]]
+    if len(rows) != 1 or len(columns) != 1 or rows[0][0] is not columns[0][0]:
+        return False
+    if tuple(1 if label == 0 else label for label in rows[0][1]) != columns[0][1]:
+        return False
+    weights = [
+        (factor, slots) for factor, slots in zip(node.factors, node.slots, strict=True) if not {0, 1} & {*flat(slots)}
+    ]
+    summed = dict.fromkeys(label for label in rows[0][1] if label != 0)
+    if any(label not in summed for _, slots in weights for label in flat(slots)):
+        return False
+    sizes = {label: node.sizes[label] for label in summed}
+    return is_not_negative(contract(node.coefficient, weights, singles(summed), sizes))

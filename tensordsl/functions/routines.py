@@ -14,7 +14,7 @@ def prod_others(x: Any) -> Any:
     """The product of all other entries along the last axis, also of zeros: those before it times those after."""
     one = np.ones_like(x[..., :1])
     before = np.cumprod(np.concatenate([one, x[..., :-1]], axis=-1), axis=-1)
-    after = np.cumprod(np.concatenate([one, x[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
+    after = np.flip(np.cumprod(np.concatenate([one, np.flip(x[..., 1:], axis=-1)], axis=-1), axis=-1), axis=-1)
     return before * after
 
 
@@ -31,9 +31,10 @@ def adjugate(a: Any) -> Any:
     u, s, v = np.linalg.svd(a)
     one = np.ones_like(s[..., :1])
     before = np.cumprod(np.concatenate([one, s[..., :-1]], axis=-1), axis=-1)
-    after = np.cumprod(np.concatenate([one, s[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
+    after = np.flip(np.cumprod(np.concatenate([one, np.flip(s[..., 1:], axis=-1)], axis=-1), axis=-1), axis=-1)
     scale = (np.linalg.det(u) * np.linalg.det(v))[..., None, None]
-    return scale * (np.conj(np.swapaxes(v, -1, -2)) * (before * after)[..., None, :]) @ np.conj(np.swapaxes(u, -1, -2))
+    left, right = np.conj(np.matrix_transpose(v)), np.conj(np.matrix_transpose(u))
+    return scale * (left * (before * after)[..., None, :]) @ right
 
 
 def eigenvectors(a: Any) -> Any:
@@ -118,3 +119,34 @@ def duplication(n: int) -> Any:
     columns, rows = np.triu_indices(n)
     places[columns, rows] = places[rows, columns] = np.arange(len(rows))
     return places.reshape(-1)
+
+
+def lu(a: Any) -> Any:
+    """The triangular factors of a matrix and its exchanged rows, to solve with several times."""
+    import scipy.linalg
+
+    factors, rows, _ = scipy.linalg.get_lapack_funcs(("getrf",), (a,))[0](a)
+    if not np.all(np.diagonal(factors)):
+        raise np.linalg.LinAlgError("Singular matrix")
+    return factors, rows
+
+
+def lu_solve(factors: Any, b: Any, transposed: bool = False) -> Any:
+    """The solution of a system, or of that with the transposed matrix, by its factors."""
+    import scipy.linalg
+
+    return scipy.linalg.lu_solve(factors, b, trans=1 if transposed else 0, check_finite=False)
+
+
+def cholesky(a: Any) -> Any:
+    """The Cholesky factor of a symmetric positive definite matrix, to solve with."""
+    import scipy.linalg
+
+    return scipy.linalg.cho_factor(a, check_finite=False)
+
+
+def cholesky_solve(factor: Any, b: Any) -> Any:
+    """The solution of a symmetric positive definite system by its Cholesky factor."""
+    import scipy.linalg
+
+    return scipy.linalg.cho_solve(factor, b, check_finite=False)

@@ -17,13 +17,12 @@ from tensordsl.functions.record import ElementwiseRecord, PrimitiveRecord, Routi
 from tensordsl.program.instructions import Instruction, Register, Term
 from tensordsl.program.kernels import Apply, Arrange, Broadcast, Index, Kernel, Labels, Map, Pack, Places, Product
 
-
 # What keeps complex numbers complex: arithmetic, which most entry-by-entry steps are, and the common functions.
-COMPLEX_UFUNCS = frozenset(
-    f"np.{name}"
-    for name in "add subtract multiply divide negative power square reciprocal sqrt exp expm1 log log1p sin cos tan "
-    "sinh cosh tanh".split()
+_KEPT_COMPLEX = (
+    *("add", "subtract", "multiply", "divide", "negative", "power", "square", "reciprocal"),
+    *("sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "sinh", "cosh", "tanh"),
 )
+COMPLEX_UFUNCS = frozenset(f"np.{name}" for name in _KEPT_COMPLEX)
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,13 @@ class Emitter:
         names: Mapping[str, str],
         sizes: Mapping[str, int],
         reserved: Iterable[str],
-        called: Mapping[Routine, str],
+        called: dict[Routine, str],
         complex_data: bool = False,
     ) -> None:
         self.instructions: list[Instruction] = []
         self.constants: dict[str, object] = {}
         self.sizes = sizes
-        self._complex = complex_data  # so that a function of the data may be real
+        self.complex_data = complex_data  # so that a function of the data may be real
         self._names = names  # the variable that holds each dimension
         self._reserved = set(reserved)
         self._called = called  # the names of the routines
@@ -83,6 +82,14 @@ class Emitter:
         """The source of a record's function, its routines called by the names that they have in this program."""
         names = {routine.__name__: self._called[routine] for routine in record.routines}
         return record.numpy.format(*(f"{{{place}}}" for place in range(arity)), **names)
+
+    def call(self, routine: Routine) -> str:
+        """The name by which the source calls a routine."""
+        if routine not in self._called:
+            name = routine.__name__
+            self._called[routine] = name if name not in self._reserved else self.fresh(name)
+            self._reserved.add(self._called[routine])
+        return self._called[routine]
 
     def size(self, size: AnySize) -> str:
         """The source of a size."""
@@ -122,7 +129,7 @@ class Emitter:
     ) -> Register:
         """The register that holds what a kernel makes of its operands."""
         name = self.fresh()
-        own_dtype = own_dtype or (self._complex and may_be_real(kernel))
+        own_dtype = own_dtype or (self.complex_data and may_be_real(kernel))
         uniform = {r.uniform for r in operands if r.uniform is not None} == {True} and not own_dtype
         root = operands[0].root if kernel.views else name
         target = Register(name, tuple(sizes), root, not kernel.views, uniform)

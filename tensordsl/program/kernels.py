@@ -593,13 +593,13 @@ class Scatter(Kernel):
         return tuple(dict.fromkeys(row for (row,) in self.inputs[1 : 1 + len(self.gathered)]))
 
     @property
-    def along(self) -> Labels:
+    def beside(self) -> Labels:
         """The rows that are axes of the array too, gone through beside their places."""
         return tuple(label for label in self.write.distinct if label in self.rows)
 
     @property
     def rest(self) -> Labels:
-        return tuple(label for label in self.write.distinct if label not in (*self.gathered, *self.along))
+        return tuple(label for label in self.write.distinct if label not in (*self.gathered, *self.beside))
 
     @property
     def added(self) -> Labels:
@@ -608,18 +608,18 @@ class Scatter(Kernel):
 
     @property
     def title(self) -> str:
-        return signature([self.added], [*self.gathered, *self.along, *self.rest])
+        return signature([self.added], [*self.gathered, *self.beside, *self.rest])
 
     def source(self, names: Sequence[str], size: Size) -> str:
         keys = []
-        for place, label in enumerate((*self.gathered, *self.along)):
+        for place, label in enumerate((*self.gathered, *self.beside)):
             listed = place < len(self.gathered)
             row = self.inputs[1 + place][0] if listed else label
             after = len(self.rows) - 1 - self.rows.index(row)
             name = names[1 + place] if listed else f"np.arange({size(label)})"
             keys.append(name + (f"[:{', None' * after}]" if after else ""))
         part = self.write.part(names[0])
-        places = [self.write.distinct.index(label) for label in (*self.gathered, *self.along, *self.rest)]
+        places = [self.write.distinct.index(label) for label in (*self.gathered, *self.beside, *self.rest)]
         if places != sorted(places):
             part += f".transpose({', '.join(map(str, places))})"
         value = self.number

@@ -7,17 +7,19 @@ contraction path; what is structure (deltas, ones, groups, scattered slices) sta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
-from tensordsl.contraction import as_operands, is_structured, number_of
+from tensordsl.contraction import as_operands, contract, is_structured, number_of
 from tensordsl.dims import AnySize, evaluate
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Select, Sum, Symbol
+from tensordsl.facts import is_not_negative
 from tensordsl.graph import topological
-from tensordsl.labels import Groups, Label, flat
+from tensordsl.labels import Groups, Label, flat, singles
 from tensordsl.program.assembly import assemble, union
 from tensordsl.program.emitter import Emitter, Value, literal
 from tensordsl.program.instructions import Register, Term
-from tensordsl.program.kernels import Apply, Diagonal, Full, Gather, Index, Labels, Reshape, Total, align, product
-from tensordsl.program.paths import path
+from tensordsl.program.kernels import Apply, Diagonal, Full, Gather, Index, Labels, Reshape
+from tensordsl.program.products import Operand, Products
 from tensordsl.rewrites.factors import take_out_common_factors
 from tensordsl.selections import slice_of_slice
 
@@ -30,8 +32,9 @@ class Lowering:
         self._values: dict[Expr, Value] = {}
         self._counted: dict[tuple[Expr, str], Value] = {}
         self._cores: dict[tuple[Expr, bool], Term] = {}
-        self._pairs: dict[object, tuple[Register, tuple[int, ...]]] = {}
+        self._products = Products(out, lambda inverse: self.dense(inverse).register, self._applied_often)
         self._inverse_uses: dict[Expr, int] = {}
+        self._needed: set[Expr] = set()  # inverses that must be there as arrays
         self._multiples: set[object] = set()  # products that are computed once for several coefficients
         for symbol, name in arguments.items():
             self._values[symbol] = Value(Register(name, symbol.shape, name, False), tuple(range(symbol.ndim)))
@@ -45,13 +48,11 @@ class Lowering:
         for node in order:
             if isinstance(node, Contraction):
                 coefficients.setdefault(product_of(node), set()).add(repr(node.coefficient))
-                for factor in set(node.factors):
-                    if isinstance(factor, Primitive) and factor.record.name == "inv":
+                for factor in node.factors:
+                    if is_inverse(factor):
                         self._inverse_uses[factor] = self._inverse_uses.get(factor, 0) + 1
             else:
-                for child in node.children:
-                    if isinstance(child, Primitive) and child.record.name == "inv":
-                        self._inverse_uses[child] = self._inverse_uses.get(child, 0) + 2
+                self._needed.update(child for child in node.children if is_inverse(child))
         self._multiples = {found for found, several in coefficients.items() if len(several) > 1}
         only_terms: set[Expr] = {child for node in order if isinstance(node, Sum) for child in node.terms}
         only_terms -= {child for node in order if not isinstance(node, Sum) for child in node.children}
@@ -68,13 +69,10 @@ class Lowering:
         return isinstance(node, Select) or self._solvable(node)
 
     def _solvable(self, node: Expr) -> bool:
-        return (
-            isinstance(node, Primitive)
-            and node.record.name == "inv"
-            and node.ndim == 2
-            and self._inverse_uses.get(node, 0) == 1
-            and node not in self._values
-        )
+        return is_inverse(node) and node.ndim == 2 and node not in self._values and node not in self._needed
+
+    def _applied_often(self, inverse: Expr) -> bool:
+        return self._inverse_uses.get(inverse, 0) > 1
 
     def terms(self, node: Expr) -> list[Term]:
         """The value as structured terms."""
@@ -215,15 +213,13 @@ class Lowering:
         scatter = {label: slicers[label] for label in flat(output) if label in slicers}
         term = Term(None, (), coefficient, output, sizes, scatter)
         keep = term.axes
-        numbers = {label: evaluate(size, self.out.sizes) for label, size in sizes.items()}
 
         truths = all(is_truth(factor) for factor, _ in others)
 
         def number(factor: Expr) -> Value:
             return self.number(factor, "np.int64") if truths else self.dense(factor)
 
-        inverses: list[tuple[Expr, Groups]] = []
-        ready: list[tuple[Register, tuple[Label, ...]]] = []
+        ready: list[Operand] = []
         for factor, slots in others:
             if (
                 self._solvable(factor)
@@ -231,14 +227,10 @@ class Lowering:
                 and slots[0] != slots[1]
                 and not (slots[0][0] in slicers or slots[1][0] in slicers)
             ):
-                inverses.append((factor, slots))
-                continue
-            ready.append(self._operand(number(factor), slots, slicers, sizes))
-        pending: list[Expr | None] = [None] * len(ready)
-        for factor, slots in inverses:
-            pending.append(factor)
-            ready.append((self.full(factor.children[0]), (slots[0][0], slots[1][0])))
-        bound = {label for _, labels in ready for label in labels}
+                ready.append(Operand(self.full(factor.children[0]), (slots[0][0], slots[1][0]), factor))
+            else:
+                ready.append(Operand(*self._operand(number(factor), slots, slicers, sizes)))
+        bound = {label for operand in ready for label in operand.labels}
         gone = [la for la in sizes if la not in keep and la not in bound and la not in slicers]
         for label in gone:  # summed, but in no factor that has it as an axis: the sum multiplies by its size
             if isinstance(sizes[label], int):
@@ -246,26 +238,39 @@ class Lowering:
             else:
                 text = self.out.size(sizes[label])
                 text = text if text.isidentifier() else f"({text})"
-                ready.append((Register(text, (), text, False, None), ()))
-                pending.append(None)
+                ready.append(Operand(Register(text, (), text, False, None), ()))
         if not ready:
             return Term(None, (), coefficient, output, sizes, scatter)
-
         wanted = [label for label in keep if label in bound]
-        smallest = min(range(len(ready)), key=lambda p: self.out.count(ready[p][0].sizes))
-        if (
-            coefficient not in (1, -1 if signed else 1)
-            and product_of(node) not in self._multiples
-            and pending[smallest] is None
-            and (
-                len(ready) > 1 and self.out.count(ready[smallest][0].sizes) < self.out.count(sizes[la] for la in wanted)
-            )
-        ):
-            register, labels = ready[smallest]
-            ready[smallest] = (self.out.scaled(register, coefficient), labels)
-            coefficient = 1
-        register, labels = self._fold(ready, pending, wanted, numbers, sizes)
-        return Term(register, labels, coefficient, output, sizes, scatter)
+        halves = None if slicers or gone else self._halves(others, ready, wanted)
+        if halves is not None:
+            register, labels = self._products.gram(*halves, wanted, sizes)
+            return Term(register, labels, coefficient, output, sizes, scatter)
+        stays = coefficient == 1 or (signed and coefficient == -1) or product_of(node) in self._multiples
+        register, labels, left = self._products.fold(ready, wanted, sizes, 1 if stays else coefficient)
+        return Term(register, labels, coefficient if stays else left, output, sizes, scatter)
+
+    def _halves(
+        self, factors: Sequence[tuple[Expr, Groups]], ready: Sequence[Operand], wanted: Sequence[Label]
+    ) -> tuple[Operand, list[Operand]] | None:
+        """The factor F and the weights w of Σ_m w_m F_mi F_mj, where the weights are known not to be negative."""
+        if self.out.complex_data or len(wanted) != 2 or len(ready) < 3:
+            return None
+        for p, q in combinations(range(len(ready)), 2):
+            one, other = ready[p], ready[q]
+            if one.register != other.register or one.inverse is not None or len(one.labels) != 2:
+                continue
+            summed = [la for la in one.labels if la in other.labels and la not in wanted]
+            if len(summed) != 1 or one.labels.index(summed[0]) != other.labels.index(summed[0]):
+                continue
+            rest = [place for place in range(len(ready)) if place not in (p, q)]
+            weights = [ready[place] for place in rest]
+            if any(w.labels != tuple(summed) or w.inverse is not None for w in weights):
+                continue
+            sizes = dict(zip(one.labels, one.register.sizes, strict=True))
+            if is_not_negative(contract(1, [factors[place] for place in rest], singles(summed), sizes)):
+                return one, weights
+        return None
 
     def _operand(
         self,
@@ -334,149 +339,6 @@ class Lowering:
             register = self.out.emit(kernel, [register, *places], [known[la] for la in labels])
         return register, labels
 
-    def _fold(
-        self,
-        ready: list[tuple[Register, tuple[Label, ...]]],
-        pending: list[Expr | None],
-        wanted: Sequence[Label],
-        numbers: Mapping[Label, int],
-        sizes: Mapping[Label, AnySize],
-    ) -> tuple[Register, tuple[Label, ...]]:
-        """Contract the operands pair by pair to the labels wanted."""
-        operands = [
-            self._sum_out(r, p, labels, [other for q, (_, other) in enumerate(ready) if q != place], wanted, sizes)
-            for place, ((r, labels), p) in enumerate(zip(ready, pending, strict=True))
-        ]
-        steps = path(
-            [frozenset(labels) for _, _, labels in operands],
-            frozenset(wanted),
-            numbers,
-            [inverse is None for _, inverse, _ in operands],
-        )
-        for p, q in steps:
-            first, second = operands[p], operands[q]
-            operands = [operand for place, operand in enumerate(operands) if place not in (p, q)]
-            elsewhere = {label for _, _, labels in operands for label in labels}
-            keep = [la for la in wanted if la in first[2] or la in second[2]] if not operands else []
-            elsewhere.update(wanted)
-            keep += [la for la in dict.fromkeys((*first[2], *second[2])) if la in elsewhere and la not in keep]
-            operands.append(self._pair(first, second, keep, sizes, last=not operands))
-        register, inverse, labels = operands[0]
-        if inverse is not None:
-            register = self.dense(inverse).register
-        return register, labels
-
-    def _sum_out(
-        self,
-        register: Register,
-        inverse: Expr | None,
-        labels: tuple[Label, ...],
-        others: Sequence[tuple[Label, ...]],
-        wanted: Sequence[Label],
-        sizes: Mapping[Label, AnySize],
-    ) -> tuple[Register, Expr | None, tuple[Label, ...]]:
-        """Sum at once over the labels that stand in this operand alone."""
-        lonely = [la for la in labels if la not in wanted and not any(la in other for other in others)]
-        if not lonely:
-            return register, inverse, labels
-        if inverse is not None:
-            register = self.dense(inverse).register
-        kept = tuple(label for label in labels if label not in lonely)
-        key = ("sum", register.name, tuple(labels.index(label) for label in lonely))
-        if key not in self._pairs:
-            flops = self.out.count(register.sizes)
-            found = self.out.emit(Total((labels,), kept), [register], [sizes[la] for la in kept], flops=flops)
-            self._pairs[key] = (found, ())
-        return self._pairs[key][0], None, kept
-
-    def _pair(
-        self,
-        a: tuple[Register, Expr | None, tuple[Label, ...]],
-        b: tuple[Register, Expr | None, tuple[Label, ...]],
-        keep: Sequence[Label],
-        sizes: Mapping[Label, AnySize],
-        last: bool,
-    ) -> tuple[Register, None, tuple[Label, ...]]:
-        if a[1] is not None or b[1] is not None:
-            solved = self._solve(a, b, keep, sizes) or self._solve(b, a, keep, sizes)
-            if solved is not None:
-                return solved
-            a, b = (self._explicit(operand) for operand in (a, b))
-        if not last:
-            keep = [la for la in ((*a[2], *b[2]) if len(a[2]) >= len(b[2]) else (*b[2], *a[2])) if la in keep]
-            keep = list(dict.fromkeys(keep))
-        # A last product without a sum is made in the order wanted: reading a transposed one costs more than making it.
-        ordered = last and {*a[2], *b[2]} == set(keep)
-
-        def described(
-            first: tuple[Register, Expr | None, tuple[Label, ...]],
-            second: tuple[Register, Expr | None, tuple[Label, ...]],
-        ) -> tuple[object, ...]:
-            numbers: dict[Label, int] = {}
-            for label in (*first[2], *second[2]):
-                numbers.setdefault(label, len(numbers))
-            kept = [numbers[la] for la in keep]
-            return (
-                first[0].name,
-                second[0].name,
-                *(numbers[la] for la in first[2]),
-                "by",
-                *(numbers[la] for la in second[2]),
-                "to",
-                *(kept if ordered else sorted(kept)),
-            )
-
-        keys = described(a, b), described(b, a)
-        if str(keys[1]) < str(keys[0]):  # the same two operands, whichever is named first
-            a, b = b, a
-        key = min(keys, key=str)
-        names = {label: place for place, label in enumerate(dict.fromkeys((*a[2], *b[2])))}
-        back = dict(enumerate(names))
-        if key not in self._pairs:
-            kernel, swapped = product(a[2], b[2], keep)
-            operands = [b[0], a[0]] if swapped else [a[0], b[0]]
-            labels = kernel.output
-            register = self.out.multiply(kernel, operands, [sizes[la] for la in labels])
-            self._pairs[key] = (register, tuple(names[la] for la in labels))
-        register, order = self._pairs[key]
-        return register, None, tuple(back[place] for place in order)
-
-    def _explicit(
-        self, operand: tuple[Register, Expr | None, tuple[Label, ...]]
-    ) -> tuple[Register, None, tuple[Label, ...]]:
-        register, inverse, labels = operand
-        return (register if inverse is None else self.dense(inverse).register), None, labels
-
-    def _solve(
-        self,
-        a: tuple[Register, Expr | None, tuple[Label, ...]],
-        b: tuple[Register, Expr | None, tuple[Label, ...]],
-        keep: Sequence[Label],
-        sizes: Mapping[Label, AnySize],
-    ) -> tuple[Register, None, tuple[Label, ...]] | None:
-        """An inverse times a vector or matrix, as the solution of a linear system."""
-        matrix, inverse, (row, column) = a if a[1] is not None and len(a[2]) == 2 else (a[0], None, (0, 0))
-        if inverse is None or b[1] is not None:
-            return None
-        if column in b[2] and column not in keep and row not in b[2]:
-            summed, new, text = column, row, "{0}"
-        elif row in b[2] and row not in keep and column not in b[2]:
-            summed, new, text = row, column, "{0}.T"
-        else:
-            return None
-        rest = tuple(label for label in b[2] if label != summed)
-        if len(rest) > 1 or any(label not in keep for label in rest):
-            return None
-        right = align("{1}", b[2], [summed, *rest])
-        n, m = evaluate(sizes[summed], self.out.sizes), self.out.count(sizes[label] for label in rest)
-        labels = (new, *rest)
-        kernel = Apply(
-            ((-1, -2), tuple(-3 - p for p in range(len(b[2])))), labels, f"np.linalg.solve({text}, {right})", "solve"
-        )
-        flops = 2 * n**3 // 3 + 2 * n * n * m
-        register = self.out.emit(kernel, [matrix, b[0]], [sizes[la] for la in labels], flops=flops)
-        return register, None, labels
-
 
 def slicers_length(slicers: Mapping[Label, tuple[Select, Label | None]], row: Label) -> AnySize:
     """The number of rows that a selection with this row label takes."""
@@ -491,6 +353,10 @@ def product_of(node: Contraction) -> object:
 def is_negative(node: Expr) -> bool:
     """Whether a node is the negative of a contraction, whose sign may be taken into a factor."""
     return isinstance(node, Contraction) and node.coefficient == -1 and not is_structured(node)
+
+
+def is_inverse(node: Expr) -> bool:
+    return isinstance(node, Primitive) and node.record.name == "inv"
 
 
 def is_truth(node: Expr) -> bool:

@@ -1,0 +1,222 @@
+"""Contractions pair by pair: in the order of a path, each pair once, inverses applied by solving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from tensordsl.dims import AnySize, evaluate
+from tensordsl.expr import Expr, Number
+from tensordsl.facts import is_positive_definite
+from tensordsl.functions import routines
+from tensordsl.labels import Label
+from tensordsl.program.emitter import Emitter
+from tensordsl.program.instructions import Register
+from tensordsl.program.kernels import Apply, Labels, Total, align, product
+from tensordsl.program.paths import Path, path
+
+Sizes = Mapping[Label, AnySize]
+
+
+class Operand(NamedTuple):
+    """What is multiplied: an array, or the matrix of which `inverse` is the inverse."""
+
+    register: Register
+    labels: Labels
+    inverse: Expr | None = None
+
+
+class Products:
+    """The products of one program: what is multiplied once is not multiplied again, whatever its labels are called.
+
+    `explicit` gives the register of an inverse that must be there as an array; `shared` are the inverses that are
+    applied several times, by factors that are found once.
+    """
+
+    def __init__(self, out: Emitter, explicit: Callable[[Expr], Register], shared: Callable[[Expr], bool]) -> None:
+        self._out = out
+        self._explicit = explicit
+        self._shared = shared
+        self._made: dict[object, tuple[Register, tuple[int, ...]]] = {}
+        self._factors: dict[str, Register] = {}
+
+    def fold(
+        self, operands: Sequence[Operand], wanted: Sequence[Label], sizes: Sizes, coefficient: Number
+    ) -> tuple[Register, Labels, Number]:
+        """Contract operands to the labels wanted; and what is left of the coefficient, to multiply the result by.
+
+        The coefficient goes into the smallest array on the way that is smaller than the result.
+        """
+        numbers = {label: evaluate(size, self._out.sizes) for label, size in sizes.items()}
+        operands = [
+            self._sum_out(operand, [other.labels for q, other in enumerate(operands) if q != p], wanted, sizes)
+            for p, operand in enumerate(operands)
+        ]
+        steps = path(
+            [frozenset(operand.labels) for operand in operands],
+            frozenset(wanted),
+            numbers,
+            [operand.inverse is None for operand in operands],
+        )
+        place = None if coefficient == 1 else self._smallest(operands, steps, wanted)
+        if place is not None and place < len(operands):
+            operands[place] = self._scaled(operands[place], coefficient)
+        count = len(operands)
+        for step, (p, q) in enumerate(steps):
+            first, second = operands[p], operands[q]
+            operands = [operand for at, operand in enumerate(operands) if at not in (p, q)]
+            result = self.pair(first, second, kept_labels(first, second, operands, wanted), sizes, not operands)
+            if place == count + step:
+                result = self._scaled(result, coefficient)
+            operands.append(result)
+        (last,) = operands
+        register = last.register if last.inverse is None else self._explicit(last.inverse)
+        return register, last.labels, coefficient if place is None else 1
+
+    def _smallest(self, operands: Sequence[Operand], steps: Path, wanted: Sequence[Label]) -> int | None:
+        """The smallest of the operands and of the results of steps, counted on; None where the last is no larger."""
+        sizes = {la: s for o in operands for la, s in zip(o.labels, o.register.sizes, strict=True)}
+        entries = [
+            self._out.count(operand.register.sizes)
+            if operand.inverse is None and operand.register.uniform is not False
+            else None
+            for operand in operands
+        ]
+        current = [(set(operand.labels), place) for place, operand in enumerate(operands)]
+        for p, q in steps[:-1]:
+            both = current[p][0] | current[q][0]
+            current = [each for at, each in enumerate(current) if at not in (p, q)]
+            live = set(wanted).union(*[labels for labels, _ in current])
+            entries.append(self._out.count(sizes[label] for label in both & live))
+            current.append((both & live, len(entries) - 1))
+        result = self._out.count(sizes[label] for label in wanted)
+        found = [(number, place) for place, number in enumerate(entries) if number is not None and number < result]
+        return min(found)[1] if found and steps else None
+
+    def _scaled(self, operand: Operand, coefficient: Number) -> Operand:
+        return operand._replace(register=self._out.scaled(operand.register, coefficient))
+
+    def _sum_out(self, operand: Operand, others: Sequence[Labels], wanted: Sequence[Label], sizes: Sizes) -> Operand:
+        """Sum at once over the labels that stand in this operand alone."""
+        register, labels, inverse = operand
+        lonely = [la for la in labels if la not in wanted and not any(la in other for other in others)]
+        if not lonely:
+            return operand
+        if inverse is not None:
+            register = self._explicit(inverse)
+        kept = tuple(label for label in labels if label not in lonely)
+        key = ("sum", register.name, tuple(labels.index(label) for label in lonely))
+        if key not in self._made:
+            flops = self._out.count(register.sizes)
+            found = self._out.emit(Total((labels,), kept), [register], [sizes[la] for la in kept], flops=flops)
+            self._made[key] = (found, ())
+        return Operand(self._made[key][0], kept)
+
+    def gram(
+        self, factor: Operand, weights: Sequence[Operand], wanted: Sequence[Label], sizes: Sizes
+    ) -> tuple[Register, Labels]:
+        """Σ_m w_m F_mi F_mj for weights that are not negative: a matrix times its own transpose, half of which is
+        computed (BLAS's syrk, which NumPy calls for such a product)."""
+        (row,) = (label for label in factor.labels if label in wanted)
+        (summed,) = (label for label in factor.labels if label != row)
+        weight, labels, _ = self.fold(weights, [summed], sizes, 1)
+        root = self._out.map("np.sqrt({0})", "sqrt", [(weight, labels)], labels, [sizes[summed]], ufunc="np.sqrt")
+        scaled = self.pair(factor, Operand(root, labels), factor.labels, sizes, False)
+        (column,) = (label for label in wanted if label != row)
+        other = tuple(column if label == row else label for label in scaled.labels)
+        result = self.pair(scaled, Operand(scaled.register, other), wanted, sizes, True)
+        return result.register, result.labels
+
+    def pair(self, a: Operand, b: Operand, keep: Sequence[Label], sizes: Sizes, last: bool) -> Operand:
+        """The product of two operands, summed over the labels that are not kept."""
+        if a.inverse is not None or b.inverse is not None:
+            solved = self._solve(a, b, keep, sizes) or self._solve(b, a, keep, sizes)
+            if solved is not None:
+                return solved
+            a, b = (o if o.inverse is None else Operand(self._explicit(o.inverse), o.labels) for o in (a, b))
+        if not last:
+            longer = (*a.labels, *b.labels) if len(a.labels) >= len(b.labels) else (*b.labels, *a.labels)
+            keep = list(dict.fromkeys(la for la in longer if la in keep))
+        # A last product without a sum is made in the order wanted: reading a transposed one costs more than making it.
+        ordered = last and {*a.labels, *b.labels} == set(keep)
+
+        def described(first: Operand, second: Operand) -> tuple[object, ...]:
+            numbers: dict[Label, int] = {}
+            for label in (*first.labels, *second.labels):
+                numbers.setdefault(label, len(numbers))
+            kept = [numbers[la] for la in keep]
+            return (
+                first.register.name,
+                second.register.name,
+                *(numbers[la] for la in first.labels),
+                "by",
+                *(numbers[la] for la in second.labels),
+                "to",
+                *(kept if ordered else sorted(kept)),
+            )
+
+        keys = described(a, b), described(b, a)
+        if str(keys[1]) < str(keys[0]):  # the same two operands, whichever is named first
+            a, b = b, a
+        key = min(keys, key=str)
+        names = {label: place for place, label in enumerate(dict.fromkeys((*a.labels, *b.labels)))}
+        back = dict(enumerate(names))
+        if key not in self._made:
+            kernel, swapped = product(a.labels, b.labels, keep)
+            pair = [b.register, a.register] if swapped else [a.register, b.register]
+            register = self._out.multiply(kernel, pair, [sizes[la] for la in kernel.output])
+            self._made[key] = (register, tuple(names[la] for la in kernel.output))
+        register, order = self._made[key]
+        return Operand(register, tuple(back[place] for place in order))
+
+    # --- inverses -------------------------------------------------------------------------------------------------
+
+    def _solve(self, a: Operand, b: Operand, keep: Sequence[Label], sizes: Sizes) -> Operand | None:
+        """An inverse times a vector or matrix, as the solution of a linear system; None where it is no such product."""
+        if a.inverse is None or b.inverse is not None:
+            return None
+        row, column = a.labels
+        if column in b.labels and column not in keep and row not in b.labels:
+            summed, new, turned = column, row, False
+        elif row in b.labels and row not in keep and column not in b.labels:
+            summed, new, turned = row, column, True
+        else:
+            return None
+        rest = tuple(label for label in b.labels if label != summed)
+        if len(rest) > 1 or any(label not in keep for label in rest):
+            return None
+        right = align("{1}", b.labels, [summed, *rest])
+        n, m = evaluate(sizes[summed], self._out.sizes), self._out.count(sizes[label] for label in rest)
+        matrix, labels = a.register, (new, *rest)
+        symmetric = is_positive_definite(a.inverse.children[0])
+        if symmetric or self._shared(a.inverse):
+            matrix, flops = self._factorised(a, symmetric), 2 * n * n * m
+            solve = self._out.call(routines.cholesky_solve if symmetric else routines.lu_solve)
+            template = f"{solve}({{0}}, {right})" if symmetric or not turned else f"{solve}({{0}}, {right}, True)"
+        else:
+            flops = 2 * n**3 // 3 + 2 * n * n * m
+            template = f"np.linalg.solve({{0}}{'.T' if turned else ''}, {right})"
+        opaque = tuple(-1 - place for place in range(matrix.ndim))
+        kernel = Apply((opaque, tuple(-3 - p for p in range(len(b.labels)))), labels, template, "solve")
+        register = self._out.emit(kernel, [matrix, b.register], [sizes[la] for la in labels], flops=flops)
+        return Operand(register, labels)
+
+    def _factorised(self, a: Operand, symmetric: bool) -> Register:
+        """The triangular factors of a matrix, found once."""
+        name = a.register.name
+        if name not in self._factors:
+            routine = routines.cholesky if symmetric else routines.lu
+            n = self._out.number(a.register.sizes[0])
+            kernel = Apply(((-1, -2),), (-3, -4), f"{self._out.call(routine)}({{0}})", routine.__name__)
+            flops = n**3 // 3 if symmetric else 2 * n**3 // 3
+            self._factors[name] = self._out.emit(kernel, [a.register], a.register.sizes, flops=flops, own_dtype=True)
+        return self._factors[name]
+
+
+def kept_labels(first: Operand, second: Operand, others: Sequence[Operand], wanted: Sequence[Label]) -> list[Label]:
+    """The labels of a product that others or the result need, those of the last in the order wanted."""
+    both = dict.fromkeys((*first.labels, *second.labels))
+    if not others:
+        return [label for label in wanted if label in both]
+    elsewhere = {label for operand in others for label in operand.labels}.union(wanted)
+    return [label for label in both if label in elsewhere]
