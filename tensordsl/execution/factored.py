@@ -118,16 +118,12 @@ class Factored:
     def todense(self, out: Any = None) -> Any:
         """The entries as a NumPy array, written into `out` where that is given.
 
-        Raises `ShapeError` where `out` has another shape.
+        An `out` that a value of the same structure filled before is written again only where entries are not zero by
+        structure: leave its zeros as they are. Raises `BindError` where `out` does not fit.
         """
-        value = self._call(self._structure.dense)
         if out is None:
-            return value
-        if np.shape(out) != self.shape:
-            raise ShapeError(
-                f"out has the shape {show_shape(np.shape(out))}; expected {show_shape(self.shape)}, that of the value."
-            )
-        np.copyto(out, value)
+            return self._call(self._structure.dense)
+        self._structure.dense(out=out, **self._named)
         return out
 
     toarray = todense
@@ -285,9 +281,12 @@ class Factored:
             raise singular("an entry that is divided by is zero")
         return found if found.dtype == dtype else found.astype(dtype)
 
+    @property
+    def _named(self) -> dict[str, Any]:
+        return {symbol.name: core for symbol, core in zip(self._structure.cores, self._cores, strict=True)}
+
     def _run(self, function: Function, **more: Any) -> Any:
-        named = {symbol.name: core for symbol, core in zip(self._structure.cores, self._cores, strict=True)}
-        return function(**named, **{f"_{name}": array for name, array in more.items()})
+        return function(**self._named, **{f"_{name}": array for name, array in more.items()})
 
     def _call(self, function: Function, **more: Any) -> Any:
         """What a function of the cores gives, in the dtype that the value has, or has together with the others."""

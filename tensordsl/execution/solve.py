@@ -6,6 +6,7 @@ finest axes that all terms have in common, and each atom is looked at in turn.
 
 - One that is a δ in every term is not solved for: it counts blocks if the cores vary along it, and columns of the
   right side if they do not. So the system of I ⊗ M is that of M, and a diagonal is divided by.
+- One along which slices make blocks that no term joins is solved block by block.
 - A single term falls apart into the factors of a Kronecker product, which are solved with one after the other.
 - Terms whose halves are joined by few labels are of low rank. The others are solved with, and the Woodbury identity
   (B + U V)⁻¹ = B⁻¹ - B⁻¹ U (I + V B⁻¹ U)⁻¹ V B⁻¹ puts the low rank in.
@@ -15,7 +16,7 @@ finest axes that all terms have in common, and each atom is looked at in turn.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from math import prod
 from typing import NamedTuple
 
@@ -28,9 +29,11 @@ from tensordsl.functions.elementwise import divide
 from tensordsl.functions.linalg import solve
 from tensordsl.functions.operators import add, subtract
 from tensordsl.labels import Groups, Label, flat, singles
+from tensordsl.selections import places_of
 
 DENSE_LIMIT = 4  # times the entries of the cores that a matrix to be solved with may have
 Atoms = Sequence[int]
+Range = tuple[int, int]
 
 
 class NoSolution(Exception):
@@ -68,6 +71,19 @@ class Term(NamedTuple):
 
     def varies(self, atom: int) -> bool:
         return not labels_of(self.operands).isdisjoint(self.rows[atom])
+
+    def restricted(self, atom: int, rows: Range, columns: Range) -> Iterator[Term]:
+        """What the term has in a range of its rows and one of its columns, along an atom."""
+        (row,), (column,), new = self.rows[atom], self.columns[atom], max(self.sizes) + 1
+        slices = [
+            Operand(Select(self.sizes[label], first, 1, end - first), ((new + side,), (label,)))
+            for side, (label, (first, end)) in enumerate([(row, rows), (column, columns)])
+        ]
+        output = [*self.rows, *self.columns]
+        output[atom], output[len(self.rows) + atom] = (new,), (new + 1,)
+        sizes = {**self.sizes, new: rows[1] - rows[0], new + 1: columns[1] - columns[0]}
+        term = self._replace(operands=[*self.operands, *slices], sizes=sizes)
+        yield from terms_in(term.to(tuple(output)), len(self.rows))
 
     @property
     def entries(self) -> int:
@@ -118,6 +134,10 @@ class Solution:
             return self.aside(terms, idle, right)
         if not rest:
             return self.divided(right, add_terms([term.to(term.rows) for term in terms], right.shape[:-1]), deltas)
+        for atom in rest:
+            found = self.by_ranges(terms, atom, right)
+            if found is not None:
+                return found
         if len(terms) == 1:
             return self.by_factors(terms[0], deltas, rest, right)
         if is_small(terms, deltas, rest, right):
@@ -137,6 +157,21 @@ class Solution:
         self.divisors.append(divisor)
         axes = singles(range(right.ndim))
         return divide(right, contract(1, [(divisor, take(axes, atoms))], axes, dict(enumerate(right.shape))))
+
+    def by_ranges(self, terms: Sequence[Term], atom: int, right: Expr) -> Expr | None:
+        """The blocks that slices make along an atom, where no term joins two of them."""
+        ranges = unjoined_ranges(terms, atom, count(right.shape[atom : atom + 1]))
+        if len(ranges) < 2:
+            return None
+        every, size = singles(range(right.ndim)), right.shape[atom]
+        solved = []
+        for first, end in ranges:
+            own = [part for term in terms for part in term.restricted(atom, (first, end), (first, end))]
+            output = (*every[:atom], (right.ndim,), *every[atom + 1 :])
+            sizes = {**dict(enumerate(right.shape)), right.ndim: end - first}
+            piece = Select(size, first, 1, end - first), ((right.ndim,), (atom,))
+            solved.append(self.solve(own, contract(1, [(right, every), piece], output, sizes)))
+        return concatenate(solved, axis=atom)
 
     def by_factors(self, term: Term, blocks: Atoms, rest: Atoms, right: Expr) -> Expr:
         """The factors of a Kronecker product in turn; where there is none between two atoms, they change places."""
@@ -254,10 +289,41 @@ def opened_terms(node: Expr, axes: Groups, sizes: Mapping[Label, AnySize]) -> It
     both = {**sizes, **{half + label: size for label, size in sizes.items()}}
     columns = tuple(tuple(half + label for label in axis) for axis in axes)
     opened = contract(1, [(node, (*axes, *columns))], singles(range(2 * half)), both)
-    for part in opened.terms if isinstance(opened, Sum) else [opened]:
+    yield from terms_in(opened, half)
+
+
+def terms_in(node: Expr, half: int) -> Iterator[Term]:
+    """The terms of a tensor whose first axes are rows, and as many columns."""
+    for part in node.terms if isinstance(node, Sum) else [node]:
         if not is_zero(part):
-            coefficient, operands, output, known = as_operands(part)
-            yield Term(coefficient, operands, output[:half], output[half:], known)
+            coefficient, operands, output, sizes = as_operands(part)
+            yield Term(coefficient, operands, output[:half], output[half:], sizes)
+
+
+def unjoined_ranges(terms: Sequence[Term], atom: int, size: int) -> list[Range]:
+    """An atom cut into ranges where slices begin and end, those put together that a term joins."""
+    cuts = {0, size}
+    for term in terms:
+        if not len(term.rows[atom]) == len(term.columns[atom]) == 1:
+            return []
+        for node, slots in term.operands:
+            if isinstance(node, Select) and slots[-1] in (term.rows[atom], term.columns[atom]):
+                places = places_of(node)
+                if not places:
+                    return []
+                cuts.update((min(places), max(places) + 1))
+    ranges = list(pairwise(sorted(cuts)))
+    if len(ranges) < 2:
+        return ranges
+    joined = [
+        {p, q}
+        for p, q in product(range(len(ranges)), repeat=2)
+        if p == q or any(any(term.restricted(atom, ranges[p], ranges[q])) for term in terms)
+    ]
+    parts = sorted((sorted(part) for part in connected(joined)), key=min)
+    if any(part != list(range(part[0], part[-1] + 1)) for part in parts):
+        return []
+    return [(ranges[part[0]][0], ranges[part[-1]][1]) for part in parts]
 
 
 def matrix_axes(term: Term, blocks: Atoms, rows: Atoms, columns: Atoms) -> Groups:
