@@ -11,6 +11,7 @@ import numpy as np
 from tensordsl.dims import AnySize, evaluate
 from tensordsl.dims import bind as bind_sizes
 from tensordsl.errors import BindError, UnsupportedError, show_shape
+from tensordsl.execution.namespaces import Space, is_foreign, space_of
 from tensordsl.expr import Expr, Select, Symbol, brief, declared
 from tensordsl.graph import topological
 
@@ -20,6 +21,7 @@ class Bound(NamedTuple):
 
     arrays: tuple[Any, ...]
     sizes: dict[str, int]
+    space: Space | None = None  # of the arrays, where they are not NumPy's
 
 
 def needed_symbols(expressions: Sequence[Expr]) -> list[Symbol]:
@@ -34,7 +36,14 @@ def needed_symbols(expressions: Sequence[Expr]) -> list[Symbol]:
     return symbols
 
 
-def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
+def as_array(name: str, value: Any, space: Space | None) -> Any:
+    """The data for a symbol as an array of numbers, NumPy's or of a space."""
+    if space is None:
+        return as_numpy(name, value)
+    return space.data(name, value) if is_foreign(value) else space.array(as_numpy(name, value))
+
+
+def as_numpy(name: str, value: Any) -> np.ndarray[Any, Any]:
     """The data for a symbol as a NumPy array of numbers."""
     if type(value).__module__.partition(".")[0] == "dask":
         raise UnsupportedError(
@@ -136,8 +145,9 @@ def bind(
         )
     pairs: list[tuple[AnySize, int, str]] = []
     arrays = []
+    space = space_of(given, [symbol.name for symbol in symbols])
     for symbol in symbols:
-        array = as_array(symbol.name, given[symbol.name])
+        array = as_array(symbol.name, given[symbol.name], space)
         if array.ndim != symbol.ndim:
             raise BindError(
                 f"The data for {symbol.name} has {array.ndim} axes, shape {show_shape(array.shape)}; expected "
@@ -165,7 +175,7 @@ def bind(
             f"No array fixes the size {', '.join(still)} of {brief(expressions[0])}, whose shape is "
             f"{show_shape(expressions[0].shape)}. Give it by name, as in evaluate(..., {still[0]}=5)."
         )
-    return Bound(tuple(arrays), sizes)
+    return Bound(tuple(arrays), sizes, space)
 
 
 def _whole(name: str, value: Any) -> int:

@@ -115,6 +115,8 @@ class CompiledFunction:
                 f"output={self.output!r} is made of NumPy arrays; the data are of {space.name}. Use output='dense', "
                 "td.jvp and td.vjp, which form no zeros, or give NumPy arrays."
             )
+        if self._memory is not None:
+            raise UnsupportedError(f"memory= is for NumPy arrays, and the data are of {space.name}. Leave it out.")
         return interpreted(space, self.expressions, bound.sizes, bound.arrays, self._single)
 
     def _plan(self, arrays: Sequence[Any], sizes: Mapping[str, int]) -> Callable[..., Any]:

@@ -55,7 +55,7 @@ def guarded(function: Callable[..., Any], fixed: tuple[int, ...]) -> Callable[..
         try:
             return function(*values, *fixed)
         except np.linalg.LinAlgError as error:
-            raise BindError(f"{_cause(error)} for this data ({error}). {_way_out(error)}") from None
+            raise BindError(of_a_matrix(error)) from None
         except MemoryError as error:
             raise BindError(
                 f"The result does not fit in memory ({error}). td.plan(...) says how large it is; output='sparse' and "
@@ -71,7 +71,12 @@ def guarded(function: Callable[..., Any], fixed: tuple[int, ...]) -> Callable[..
     return run
 
 
-def _cause(error: np.linalg.LinAlgError) -> str:
+def of_a_matrix(error: Exception) -> str:
+    """The error of linear algebra in our words."""
+    return f"{_cause(error)} for this data ({error}). {_way_out(error)}"
+
+
+def _cause(error: Exception) -> str:
     """What a matrix is not that it has to be."""
     words = str(error)
     if "positive definite" in words:
@@ -81,7 +86,7 @@ def _cause(error: np.linalg.LinAlgError) -> str:
     return "A matrix that is inverted or solved with is singular"
 
 
-def _way_out(error: np.linalg.LinAlgError) -> str:
+def _way_out(error: Exception) -> str:
     if "converge" in str(error):
         return "Check the data for entries that are not finite."
     return "Check the data, or add a small multiple of td.identity to the matrix."
