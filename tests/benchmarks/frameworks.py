@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
-from types import SimpleNamespace
 from typing import Any
 
 Data = Mapping[str, Any]
@@ -33,6 +32,16 @@ class Framework:
         return tuple(self.grad(formula, data, name) for name in by)
 
 
+class Names:
+    """The functions of tensordsl, each by its name in NumPy."""
+
+    def __init__(self, td: Any) -> None:
+        self.td, self.eye = td, td.identity
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.td, name)
+
+
 class Tensordsl(Framework):
     """Its data are symbols, and what comes is an expression."""
 
@@ -40,7 +49,7 @@ class Tensordsl(Framework):
         import tensordsl as td
 
         self.td = td
-        self.np = SimpleNamespace(**{name: getattr(td, name) for name in td.__all__}, eye=td.identity)
+        self.np = Names(td)
 
     def value(self, formula: Formula, data: Data) -> Any:
         return formula(self.np, **taken(formula, data))

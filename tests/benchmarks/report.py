@@ -57,6 +57,14 @@ def beside(row: Row, name: str, other: str) -> float | None:
     return median(ratios) if ratios else None
 
 
+def first_beside(row: Row) -> float | None:
+    """How many times longer the first result of the quickest peer takes than the library's."""
+    firsts = {name: figures["first"] for name, figures in row["results"].items() if "error" not in figures}
+    ours = firsts.pop(OURS, None)
+    firsts.pop(REFERENCE, None)
+    return min(firsts.values()) / ours if ours and firsts else None
+
+
 def verdict(row: Row) -> Verdict:
     results = row["results"]
     peers = {n: f["median"] for n, f in results.items() if n not in (OURS, REFERENCE) and "median" in f}
@@ -70,6 +78,9 @@ def verdict(row: Row) -> Verdict:
         missed.append(f"over the target of {row['target']:g}")
     if ahead is not None and ahead < row["ahead"]:
         missed.append(f"behind {best}" if ahead < 1 else f"less than {row['ahead']:g} times ahead")
+    cold = first_beside(row)
+    if row["symbolic"] and cold is not None and cold < row["ahead"]:
+        missed.append(f"{cold:.2g} times ahead when cold")
     peak = results.get(OURS, {}).get("peak")
     if row["memory"] is not None and peak is not None and peak > row["memory"]:
         missed.append(f"{show_bytes(peak)}, over {show_bytes(row['memory'])}")

@@ -110,6 +110,9 @@ class Tensorgrad:
     def grad(self, formula: Callable[..., Any], data: Data, by: str) -> Any:
         return self.derivative(self.value(formula, data), data[by], "_a")
 
+    def grads(self, formula: Callable[..., Any], data: Data, by: Sequence[str]) -> Any:
+        return [self.grad(formula, data, name) for name in by]
+
     def jacobian(self, formula: Callable[..., Any], data: Data, by: str) -> Any:
         return self.derivative(self.value(formula, data), data[by], "_a")
 

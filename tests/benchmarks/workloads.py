@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -267,12 +267,16 @@ GRADIENTS = [
 ]
 
 
+def in_order(names: Iterable[str], data: Mapping[str, Any]) -> list[Any]:
+    return [data[name] for name in names]  # JAX hands over its data sorted by name
+
+
 def einsum(name: str, equation: str, operands: str, rows: tuple[Sizes, ...], reference: Any, **more: Any) -> Workload:
     shapes = dict(zip(operands, map(" ".join, equation.split("->")[0].split(",")), strict=True))
     return Workload(
         f"einsum-{name}",
         more.pop("title", f"einsum `{equation}`"),
-        lambda d, a: d.np.einsum(equation, *a.values()),
+        lambda d, a: d.np.einsum(equation, *in_order(shapes, a)),
         shapes,
         rows,
         reference,
@@ -295,7 +299,7 @@ def network_workloads() -> Iterator[Workload]:
         yield Workload(
             f"network-{name}",
             f"einsum of a network: {name}, {len(inputs)} tensors",
-            lambda d, a, equation=equation: d.np.einsum(equation, *a.values()),
+            lambda d, a, equation=equation, names=names: d.np.einsum(equation, *in_order(names, a)),
             {operand: " ".join(dims[axis] for axis in term) for operand, term in zip(names, inputs, strict=True)},
             (row,),
             networks.along_a_searched_path(equation),
