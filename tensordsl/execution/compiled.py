@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -51,15 +52,27 @@ class CompiledFunction:
     def __call__(self, data: Mapping[Any, Any] | None = None, /, *, out: Any = None, **named: Any) -> Any:
         if out is not None:
             return self._into(out, data, named)
-        run = None
-        if data is None and len(named) == len(self._names):
+        if data is None:
             try:
                 arrays = [named[name] for name in self._names]
-                # Arrays of other kinds (masked ones, matrices) are looked at anew each time.
-                run = self._ready.get(tuple([(a.shape, a.dtype) for a in arrays if type(a) is np.ndarray]))
+                run = self._ready.get(self._quick_key(arrays, named))
             except (KeyError, AttributeError):
                 run = None
-        return self._first(data, named) if run is None else run(*arrays)
+            if run is not None:
+                return run(*arrays)
+        return self._first(data, named)
+
+    def _quick_key(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
+        """What tells a call by name from others, without a look at the sizes; `AttributeError` where nothing does.
+
+        Arrays of other kinds than NumPy's own (masked ones, matrices) are looked at anew each time.
+        """
+        key: tuple[Any, ...] = tuple([(a.shape, a.dtype) for a in arrays if type(a) is np.ndarray])
+        if len(named) > len(arrays):  # more is given, which may say a size
+            names = self._names
+            more = [(n, v if type(v) is int else v.shape) for n, v in named.items() if n not in names]
+            key = (key, tuple(more))
+        return key
 
     def _into(self, out: Any, data: Mapping[Any, Any] | None, named: dict[str, Any]) -> Any:
         """The results in arrays of the caller. Where data are called `out`, what is given by that name is data."""
@@ -106,6 +119,9 @@ class CompiledFunction:
             check_sizes(self.expressions, bound.sizes)
             run = self._plan(bound.arrays, bound.sizes) if bound.space is None else self._over(bound.space, bound)
             self._remember(key, run)
+        if data is None and bound.space is None and len(named) > len(self._names):
+            with suppress(AttributeError):
+                self._remember(self._quick_key(bound.arrays, named), run)
         return run(*bound.arrays)
 
     def _over(self, space: Space, bound: Bound) -> Callable[..., Any]:

@@ -271,7 +271,7 @@ arctanh: Callable[..., Expr] = function(
 # exp(-log(1 + exp(-x))), which neither overflows nor loses small values.
 sigmoid: Callable[..., Expr] = function(
     "sigmoid",
-    "np.exp(np.minimum({0}, 0)) / (1 + np.exp(-np.abs({0})))",
+    "np.exp(np.minimum({0}, 0)) / (1 + np.exp(-np.fabs({0})))",
     lambda y, x: y * (1 - y),
     operations=20,
     latex=r"\sigma",
@@ -283,7 +283,7 @@ sigmoid: Callable[..., Expr] = function(
 # log(1 + exp(x)), which does not overflow.
 softplus: Callable[..., Expr] = function(
     "softplus",
-    "np.maximum({0}, 0) + np.log1p(np.exp(-np.abs({0})))",
+    "np.maximum({0}, 0) + np.log1p(np.exp(-np.fabs({0})))",
     lambda y, x: sigmoid(x),
     operations=20,
     source="log(1 + eˣ)′ = σ(x)",

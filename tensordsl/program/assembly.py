@@ -25,8 +25,8 @@ def assemble(out: Emitter, terms: Sequence[Term], node: Expr) -> Value:
         assert total is not None
         return total
     buffer = buffer_for(out, total, structured, node)
-    for term in structured:
-        write(out, term, buffer)
+    for place, term in enumerate(structured):
+        write(out, term, buffer, first=total is None and place == 0)
     return Value(buffer, tuple(range(node.ndim)))
 
 
@@ -98,8 +98,8 @@ def buffer_for(out: Emitter, total: Value | None, structured: Sequence[Term], no
     return out.emit(Pack((total.axes, *opaque), axes, None, dtype), [total.register, *cores], node.shape)
 
 
-def write(out: Emitter, term: Term, buffer: Register) -> None:
-    """Add a structured term into the strided diagonal of the buffer where its entries are."""
+def write(out: Emitter, term: Term, buffer: Register, first: bool) -> None:
+    """Add a structured term into the strided diagonal of the buffer where its entries are; the first into zeros."""
     labels: Labels = flat(term.output)
     axes = labels
     shape = keys = None
@@ -126,10 +126,10 @@ def write(out: Emitter, term: Term, buffer: Register) -> None:
         return
     sizes: list[AnySize] = [term.sizes[label] for label in dict.fromkeys(labels)]
     if term.core is None:
-        kernel = Write((axes,), axes, labels, shape, keys, number=literal(term.coefficient))
+        kernel = Write((axes,), axes, labels, shape, keys, "=" if first else "+=", literal(term.coefficient))
         out.write(kernel, buffer, [], out.count(sizes))
         return
-    sign, scale = ("-=", 1) if term.coefficient == -1 else ("+=", term.coefficient)
+    sign, scale = ("-=", 1) if term.coefficient == -1 and not first else ("=" if first else "+=", term.coefficient)
     kernel = Write((axes, term.labels), axes, labels, shape, keys, sign)
     out.write(kernel, buffer, [out.scaled(term.core, scale)], out.count(sizes))
 

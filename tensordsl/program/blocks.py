@@ -55,7 +55,6 @@ def fuse(
     instructions: Sequence[Instruction], kept: Sequence[Register], out: Emitter, dtype: str, limits: Limits
 ) -> list[Instruction]:
     """The instructions with groups of them made blocks."""
-    instructions = [_of_dtype(instruction, dtype) for instruction in instructions]
     roots = {register.root for register in kept}
     found = {group.place: group for group in groups(instructions, roots, out, limits) if group.pays()}
     grouped = {place for group in found.values() for place in group.members}
@@ -66,13 +65,6 @@ def fuse(
         elif place not in grouped:
             fused.append(instruction)
     return fused
-
-
-def _of_dtype(instruction: Instruction, dtype: str) -> Instruction:
-    """Zeros whose dtype is known wait for no operand."""
-    if isinstance(instruction.kernel, Full) and instruction.kernel.dtype and instruction.target.uniform:
-        return replace(instruction, kernel=replace(instruction.kernel, inputs=(), dtype=dtype), operands=())
-    return instruction
 
 
 def groups(instructions: Sequence[Instruction], kept: set[str], out: Emitter, limits: Limits) -> list[Group]:
@@ -100,9 +92,20 @@ def _fits(instruction: Instruction, out: Emitter, limits: Limits) -> bool:
     kernel = instruction.kernel
     if not isinstance(kernel, Map | Product | Total | View | Pack | Write):
         return False
-    if max(out.count(r.sizes) for r in (*instruction.operands, *instruction.targets)) < limits.least:
+    if _reach(instruction, out) < limits.least:
         return False
     return limits.products or not _multiplies_matrices(kernel)
+
+
+def _reach(instruction: Instruction, out: Emitter) -> int:
+    """The entries of the largest array that a step goes through; of one it writes a part of, its lines of memory."""
+    entries = [out.count(register.sizes) for register in (*instruction.operands, *instruction.targets)]
+    if isinstance(instruction.kernel, Write):
+        sizes = dict(zip(instruction.kernel.inputs[0], instruction.target.sizes, strict=True))
+        if all(label in sizes for label in instruction.kernel.distinct):
+            part = out.count(sizes[label] for label in instruction.kernel.distinct)
+            return max(min(8 * part, entries[0]), *entries[1:-1], 0)
+    return max(entries)
 
 
 def _multiplies_matrices(kernel: Kernel) -> bool:

@@ -21,6 +21,7 @@ from tensordsl.program.instructions import Instruction, Program, Register, Term
 from tensordsl.program.kernels import Apply, Full
 from tensordsl.program.lowering import Lowering
 from tensordsl.program.outputs import Given, again, into
+from tensordsl.program.schedule import late, of_dtype
 from tensordsl.program.source import Writer, Written
 from tensordsl.program.threads import in_blocks, thread_count
 from tensordsl.rewrites.rewriting import PHASES, simplified
@@ -63,7 +64,7 @@ def build(
     assumed = tuple(d for d in dims if d not in sizes)
     known = {**dict.fromkeys(assumed, ASSUMED_SIZE), **sizes}
     names = {d: variable(d, taken) for d in dims}
-    out = Emitter(names, known, taken, called, dtype is not None and dtype.startswith("complex"))
+    out = Emitter(names, known, taken, called, dtype)
     lowering = Lowering(arguments, out)
     lowering.prepare(expressions)
     returned: list[Register] = []
@@ -74,7 +75,8 @@ def build(
 
     itemsize = np.dtype(dtype or "float64").itemsize
     kept = [r for o in outputs for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])]
-    instructions: Sequence[Instruction] = out.instructions
+    instructions = out.instructions if dtype is None else [of_dtype(step, f"np.{dtype}") for step in out.instructions]
+    instructions = late(instructions, frozenset(register.root for register in kept))
     places = [variable("out", taken) for _ in outputs] if stored else []
     given = into(instructions, kept, places) if stored else Given(tuple(instructions), {}, ())
     if stored == "again":

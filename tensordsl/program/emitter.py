@@ -58,18 +58,23 @@ class Emitter:
         sizes: Mapping[str, int],
         reserved: Iterable[str],
         called: dict[Routine, str],
-        complex_data: bool = False,
+        dtype: str | None = None,
     ) -> None:
         self.instructions: list[Instruction] = []
         self.constants: dict[str, object] = {}
         self.sizes = sizes
-        self.complex_data = complex_data  # so that a function of the data may be real
+        self.dtype = dtype  # that all data have; None where they have none, and the source is NumPy's alone
         self._names = names  # the variable that holds each dimension
         self._reserved = set(reserved)
         self._called = called  # the names of the routines
         self._count = 0
         self._positions: dict[Select, Register] = {}
         self._scales: dict[tuple[str, str], Register] = {}
+
+    @property
+    def complex_data(self) -> bool:
+        """Whether all data are complex, so that a function of them may be real."""
+        return self.dtype is not None and self.dtype.startswith("complex")
 
     def fresh(self, prefix: str = "t") -> str:
         while True:

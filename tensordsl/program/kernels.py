@@ -572,6 +572,10 @@ class Write(Kernel):
         value = self.number if self.number is not None else align(names[1], self.inputs[1], self.distinct)
         return f"{part} {self.sign} {value}"
 
+    def takes(self, labels: Labels) -> bool:
+        """Whether what is written, with these labels, may be made in its place."""
+        return self.sign == "=" and bool(labels) and labels == self.distinct
+
 
 @dataclass(frozen=True)
 class Scatter(Kernel):

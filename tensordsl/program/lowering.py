@@ -69,7 +69,9 @@ class Lowering:
         return isinstance(node, Select) or self._solvable(node)
 
     def _solvable(self, node: Expr) -> bool:
-        return is_inverse(node) and node.ndim == 2 and node not in self._values and node not in self._needed
+        if not is_inverse(node) or node.ndim != 2 or node in self._values or node in self._needed:
+            return False
+        return self.out.dtype is not None or not self._applied_often(node)  # factors are SciPy's
 
     def _applied_often(self, inverse: Expr) -> bool:
         return self._inverse_uses.get(inverse, 0) > 1

@@ -67,7 +67,7 @@ def _rewritten(instructions: Sequence[Instruction], root: str, fresh: Callable[[
     made, *writes = [i for i in touching if any(t.root == root for t in i.targets)]
     if not isinstance(made.kernel, Full) or made.kernel.value != "0":
         return None
-    if any(not isinstance(i.kernel, Write) or i.kernel.sign == "=" for i in writes):
+    if any(not isinstance(i.kernel, Write) for i in writes):
         return None
     buffer = made.target
     first: list[Instruction] = [
@@ -79,7 +79,7 @@ def _rewritten(instructions: Sequence[Instruction], root: str, fresh: Callable[[
         kernel = step.kernel
         assert isinstance(kernel, Write)
         shared = {_together(kernel, other) for other in earlier}
-        assigned = replace(step, kernel=replace(kernel, sign="=" if kernel.sign == "+=" else "= -"))
+        assigned = replace(step, kernel=replace(kernel, sign={"+=": "=", "-=": "= -"}.get(kernel.sign, kernel.sign)))
         if not shared:
             changed[id(step)] = [assigned]
         elif len(shared) == 1 and None not in shared:

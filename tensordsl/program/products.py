@@ -188,7 +188,9 @@ class Products:
         right = align("{1}", b.labels, [summed, *rest])
         n, m = evaluate(sizes[summed], self._out.sizes), self._out.count(sizes[label] for label in rest)
         matrix, labels = a.register, (new, *rest)
-        symmetric = is_positive_definite(a.inverse.children[0])
+        # For complex data a symmetric matrix is no Hermitian one, which is what has a Cholesky factor.
+        real = self._out.dtype is not None and not self._out.complex_data
+        symmetric = real and is_positive_definite(a.inverse.children[0])
         if symmetric or self._shared(a.inverse):
             matrix, flops = self._factorised(a, symmetric), 2 * n * n * m
             solve = self._out.call(routines.cholesky_solve if symmetric else routines.lu_solve)

@@ -14,7 +14,7 @@ from tensordsl.dims import AnySize
 from tensordsl.labels import Label
 from tensordsl.program.blocks import Blocks
 from tensordsl.program.instructions import Instruction, Register, Slot
-from tensordsl.program.kernels import Empty, Full, Labels, Pack
+from tensordsl.program.kernels import Empty, Full, Labels, Pack, Write
 
 SMALL = 512  # entries up to which a number is not worth a line that lets it go
 KEPT = 1 << 13  # entries from which storage is kept between calls: smaller arrays are had faster from the allocator
@@ -103,7 +103,12 @@ class Writer:
         done: list[Instruction] = []
         peak = 0
 
+        placed: str | None = None  # the part of an array that the next step makes its result in
         for place, instruction in enumerate(instructions):
+            if placed is not None and instruction.writes:  # what it writes has been made in its place
+                placed = None
+                done.append(replace(instruction, source=lines[-1]))
+                continue
             operand_roots = dict.fromkeys(register.root for register in (*instruction.operands, *instruction.targets))
             dying = [r for r in operand_roots if last[r] == place and r in allocated and r not in roots]
             names = [register.name for register in instruction.operands]
@@ -112,6 +117,10 @@ class Writer:
             if isinstance(kernel, Blocks):
                 new, hidden = self._blocks(kernel, free)
                 source = new[-1]
+            elif (placed := self._place(instructions, place, last)) is not None:
+                into = kernel.into(names, sizes.__getitem__, placed)
+                assert into is not None
+                new, source = [into], into
             elif instruction.writes or not (instruction.target.owned or instruction.target.name in given):
                 source = kernel.source(names, sizes.__getitem__)
                 new = [source if instruction.writes else f"{instruction.target.name} = {source}"]
@@ -156,6 +165,20 @@ class Writer:
             if gone and any(r.ndim or self._count(r.sizes) > SMALL for r in instruction.operands):
                 lines.append(f"del {', '.join(gone)}")
         return Written(tuple(done), tuple(lines), peak)
+
+    def _place(self, instructions: Sequence[Instruction], place: int, last: Mapping[str, int]) -> str | None:
+        """The part of an array that the next step writes just this step's result into, where it can be made there."""
+        step = instructions[place]
+        following = instructions[place + 1] if place + 1 < len(instructions) else None
+        if step.writes or following is None or not isinstance(following.kernel, Write) or not self._one_dtype:
+            return None
+        target = step.target
+        serves = following.operands[1:] == (target,) and last[target.root] == place + 1
+        if not serves or not following.kernel.takes(step.kernel.output):
+            return None
+        if not target.uniform or not target.owned or not step.kernel.entrywise or not writes_into(step):
+            return None
+        return following.kernel.part(following.target.name)
 
     def _texts(self, instruction: Instruction, piece: Piece | None, place: int) -> dict[Label, str]:
         """The source of the size of each label."""

@@ -1,0 +1,42 @@
+"""The order of steps: what is written into an array is made right before, so that it need not be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tensordsl.program.instructions import Instruction
+from tensordsl.program.kernels import Full
+
+
+def late(instructions: Sequence[Instruction], kept: frozenset[str]) -> list[Instruction]:
+    """The instructions with each step that serves one write alone moved to where that write is."""
+    uses: dict[str, list[int]] = {}
+    for place, step in enumerate(instructions):
+        for root in {register.root for register in (*step.operands, *step.targets)}:
+            uses.setdefault(root, []).append(place)
+    order: list[Instruction] = []
+    moved: dict[int, list[Instruction]] = {}
+    for place, step in enumerate(instructions):
+        if not step.writes and step.target.owned and step.target.root not in kept:
+            touching = uses[step.target.root]
+            if len(touching) == 2 and instructions[touching[1]].writes and _may_wait(instructions, place, touching[1]):
+                moved.setdefault(touching[1], []).append(step)
+                continue
+        order += [*moved.get(place, ()), step]
+    return order
+
+
+def _may_wait(instructions: Sequence[Instruction], place: int, until: int) -> bool:
+    """Whether nothing that a step reads is changed before it is needed."""
+    reads = {operand.root for operand in instructions[place].operands}
+    return not any(
+        step.writes and reads & {target.root for target in step.targets} for step in instructions[place + 1 : until]
+    )
+
+
+def of_dtype(instruction: Instruction, dtype: str) -> Instruction:
+    """Zeros whose dtype is known wait for no operand."""
+    if isinstance(instruction.kernel, Full) and instruction.kernel.dtype and instruction.target.uniform:
+        return replace(instruction, kernel=replace(instruction.kernel, inputs=(), dtype=dtype), operands=())
+    return instruction
