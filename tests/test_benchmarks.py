@@ -68,8 +68,6 @@ def test_references_agree_with_the_formulas(module: Any) -> None:
     contenders: ModuleType = module("contenders")
     tools: ModuleType = module("digest")
     for workload in workloads.MEASURED:
-        if workload.name == "newton-factored":
-            continue  # structured values have no `solve` yet
         sizes = {dim: min(size, 5 + place) for place, (dim, size) in enumerate(workload.sizes[0].items())}
         data = workload.data(sizes)
         reference = contenders.by_hand(workload, sizes, data)()

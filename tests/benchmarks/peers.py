@@ -316,7 +316,7 @@ def main() -> None:
     memory = 0.6 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     effort = Effort(
         rounds=arguments.rounds or (3 if arguments.quick else 9),
-        seconds=arguments.seconds or (10 if arguments.quick else 60),
+        seconds=arguments.seconds or (10 if arguments.quick else 30),
         memory=arguments.memory * 1e9 if arguments.memory else memory,
         threads=arguments.threads,
     )

@@ -83,7 +83,7 @@ def main() -> None:
             print(json.dumps(getattr(worker, command)(*arguments)), file=answers, flush=True)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this contender's answer
         text = str(error).strip().splitlines() or [""]
-        print(json.dumps({"error": f"{type(error).__name__}: {text[0]}"[:200]}), file=answers, flush=True)
+        print(json.dumps({"error": f"{type(error).__name__}: {text[0]}"[:160]}), file=answers, flush=True)
 
 
 if __name__ == "__main__":

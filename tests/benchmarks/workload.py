@@ -54,5 +54,10 @@ class Workload:
 
 
 def label(sizes: Sizes) -> str:
-    """Sizes as a reader writes them; those of a network, which are many, are told by its name."""
-    return ", ".join(f"{dim} = {size}" for dim, size in sizes.items()) if len(sizes) <= 6 else f"{len(sizes)} axes"
+    """Sizes as a reader writes them, those that are equal together; networks have too many to be told."""
+    if len(sizes) > 10:
+        return f"{len(sizes)} axes"
+    alike: dict[int, list[str]] = {}
+    for dim, size in sizes.items():
+        alike.setdefault(size, []).append(dim)
+    return ", ".join(f"{' = '.join(dims)} = {size}" for size, dims in alike.items())

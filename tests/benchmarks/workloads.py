@@ -356,7 +356,7 @@ def derivation(workload: Workload) -> Workload:
     return replace(
         workload,
         name=f"derive-{workload.name}",
-        title=f"deriving: {workload.title}",
+        title=workload.title,
         sizes=workload.sizes[:1],
         by_hand=None,
         target=None,
