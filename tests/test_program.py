@@ -491,8 +491,6 @@ def test_the_flagship_runs_in_five_steps_and_one_large_array() -> None:
     assert program.flops <= 6 * 50**2
     assert program.result_bytes == 8 * 50**3
     assert program.peak_bytes <= 8 * (50**3 + 3 * 50**2)
-    sparse = build([td.jacobian(A * td.outer(x, x), x)], {"k": 50}, factored=True)
-    assert max(entries(i.target.sizes, 50) for i in sparse.instructions) <= 50**2
     for product in (td.jvp(A * td.outer(x, x), x, y), td.vjp(A * td.outer(x, x), x, td.matrix("W", *A.shape))):
         assert max(entries(i.target.sizes, 50) for i in build([product], {"k": 50}).instructions) <= 50**2
 

@@ -16,8 +16,9 @@ from tensordsl.functions import routines
 from tensordsl.functions.record import Routine
 from tensordsl.graph import topological
 from tensordsl.program.blocks import BLOCK, LEAST, Blocks, Limits, fuse
+from tensordsl.program.choices import cheapest, seconds
 from tensordsl.program.emitter import Emitter, literal
-from tensordsl.program.instructions import Instruction, Program, Register, Term
+from tensordsl.program.instructions import Instruction, Program, Register
 from tensordsl.program.kernels import Apply, Full
 from tensordsl.program.lowering import Lowering
 from tensordsl.program.outputs import Given, again, into
@@ -40,7 +41,6 @@ def variable(name: str, taken: set[str]) -> str:
 def build(
     expressions: Sequence[Expr],
     sizes: Mapping[str, int],
-    factored: bool = False,
     dtype: str | None = None,
     stored: str | None = None,
     memory: int | None = None,
@@ -49,7 +49,7 @@ def build(
     """The program of some expressions, its work shared.
 
     `sizes` are the numbers behind the dimensions, for choosing paths; the source itself holds for any sizes.
-    `factored` leaves the outputs as terms. With a `dtype`, the floating type that all arrays have, steps write over
+    With a `dtype`, the floating type that all arrays have, steps write over
     operands that die there and into a workspace, and are done in blocks; without one, each makes an array of its own.
     `stored` says that arrays for the results are given, `"into"` ones that hold anything, `"again"` ones that an
     earlier call has filled. With `memory`, the bytes alive at once stay within it: blocks are made smaller, and of
@@ -64,20 +64,20 @@ def build(
     assumed = tuple(d for d in dims if d not in sizes)
     known = {**dict.fromkeys(assumed, ASSUMED_SIZE), **sizes}
     names = {d: variable(d, taken) for d in dims}
-    out = Emitter(names, known, taken, called, dtype)
-    lowering = Lowering(arguments, out)
-    lowering.prepare(expressions)
-    returned: list[Register] = []
-    outputs = [
-        tuple(map(out.scaled_term, lowering.terms(e))) if factored else _fresh(lowering, e, returned)
-        for e in expressions
-    ]
 
+    def lowered(roots: Sequence[Expr]) -> tuple[Emitter, list[Register]]:
+        out = Emitter(names, known, set(taken), dict(called), dtype)
+        lowering = Lowering(arguments, out)
+        lowering.prepare(roots)
+        returned: list[Register] = []
+        return out, [_fresh(lowering, root, returned) for root in roots]
+
+    expressions = cheapest(expressions, lambda roots: seconds(lowered(roots)[0].instructions))
+    out, kept = lowered(expressions)
     itemsize = np.dtype(dtype or "float64").itemsize
-    kept = [r for o in outputs for r in ([o] if isinstance(o, Register) else [t.core for t in o if t.core])]
     instructions = out.instructions if dtype is None else [of_dtype(step, f"np.{dtype}") for step in out.instructions]
     instructions = late(instructions, frozenset(register.root for register in kept))
-    places = [variable("out", taken) for _ in outputs] if stored else []
+    places = [variable("out", taken) for _ in kept] if stored else []
     given = into(instructions, kept, places) if stored else Given(tuple(instructions), {}, ())
     if stored == "again":
         given = again(given, out.fresh) or given
@@ -94,7 +94,7 @@ def build(
             parameters.append(d)
         else:
             preamble.append(f"{names[d]} = {place[0]}.shape[{place[1]}]")
-    result = places or [_named(output) for output in outputs]
+    result = places or [register.name for register in kept]
     slots = [slot.name for slot in writer.slots]
     head = ", ".join([*arguments.values(), *(names[d] for d in parameters), *places, *slots])
     tail = result[0] if len(result) == 1 else "(" + ", ".join(result) + ")"
@@ -104,12 +104,12 @@ def build(
         tuple(parameters),
         tuple(preamble),
         instructions,
-        tuple(outputs),
+        tuple(kept),
         known,
         assumed,
         source,
         out.constants,
-        {**in_threads, **{name: routine for routine, name in called.items()}},
+        {**in_threads, **{name: routine for routine, name in out.called.items()}},
         itemsize * (written.peak + writer.entries),
         sum(itemsize * out.count(register.sizes) for register in kept),
         writer.bases,
@@ -206,13 +206,6 @@ def _fresh(lowering: Lowering, node: Expr, returned: list[Register]) -> Register
         register = out.packed(register, value.axes, order, node.shape)
     returned.append(register)
     return register
-
-
-def _named(output: Register | tuple[Term, ...]) -> str:
-    """What the source returns for an output: an array, or the cores of its terms."""
-    if isinstance(output, Register):
-        return output.name
-    return "(" + "".join(f"{term.core.name if term.core else 'None'}, " for term in output) + ")"
 
 
 def _words(lines: Iterable[str]) -> set[str]:

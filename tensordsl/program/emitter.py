@@ -66,7 +66,7 @@ class Emitter:
         self.dtype = dtype  # that all data have; None where they have none, and the source is NumPy's alone
         self._names = names  # the variable that holds each dimension
         self._reserved = set(reserved)
-        self._called = called  # the names of the routines
+        self.called = called  # the names of the routines
         self._count = 0
         self._positions: dict[Select, Register] = {}
         self._scales: dict[tuple[str, str], Register] = {}
@@ -85,16 +85,16 @@ class Emitter:
 
     def template(self, record: ElementwiseRecord | PrimitiveRecord, arity: int) -> str:
         """The source of a record's function, its routines called by the names that they have in this program."""
-        names = {routine.__name__: self._called[routine] for routine in record.routines}
+        names = {routine.__name__: self.called[routine] for routine in record.routines}
         return record.numpy.format(*(f"{{{place}}}" for place in range(arity)), **names)
 
     def call(self, routine: Routine) -> str:
         """The name by which the source calls a routine."""
-        if routine not in self._called:
+        if routine not in self.called:
             name = routine.__name__
-            self._called[routine] = name if name not in self._reserved else self.fresh(name)
-            self._reserved.add(self._called[routine])
-        return self._called[routine]
+            self.called[routine] = name if name not in self._reserved else self.fresh(name)
+            self._reserved.add(self.called[routine])
+        return self.called[routine]
 
     def size(self, size: AnySize) -> str:
         """The source of a size."""
@@ -204,7 +204,7 @@ class Emitter:
         if found is None:
             if isinstance(select.positions, Pattern):
                 name, size = select.positions.name, select.positions.size
-                source = f"{self._called[getattr(routines, name)]}({self.size(size)})"
+                source = f"{self.called[getattr(routines, name)]}({self.size(size)})"
                 found = self.emit(Places((), (0,), source, name), [], (select.length,), own_dtype=True)
             else:
                 constant = self.fresh("p")

@@ -108,13 +108,13 @@ class Slot:
 
 @dataclass(frozen=True)
 class Program:
-    """Instructions in order, and what they leave: one register for each dense output, terms for each structured one."""
+    """Instructions in order, and the register of each result."""
 
     arguments: tuple[str, ...]  # symbols, by name
     parameters: tuple[str, ...]  # dimensions that no argument's shape shows
     preamble: tuple[str, ...]
     instructions: tuple[Instruction, ...]
-    outputs: tuple[Register | tuple[Term, ...], ...]
+    outputs: tuple[Register, ...]
     sizes: Mapping[str, int]  # the sizes that the costs are for
     assumed: tuple[str, ...]  # those of them that were assumed, not given
     source: str

@@ -97,6 +97,8 @@ class Kernel:
 class Product(Kernel):
     """Two operands multiplied, and summed over the labels that the output lacks: out = Σ a b."""
 
+    by_einsum: bool = False  # a product without a sum whose operands both are repeated: einsum has the shorter loops
+
     kind = "contract"
 
     @property
@@ -112,6 +114,8 @@ class Product(Kernel):
 
     def source(self, names: Sequence[str], size: Size) -> str:
         (la, lb), (a, b) = self.inputs, names
+        if self.by_einsum:
+            return f'np.einsum("{self.title}", {a}, {b})'
         if self.entrywise:
             return f"{align(a, la, self.output)} * {align(b, lb, self.output)}"
         method = self._method()
@@ -130,6 +134,8 @@ class Product(Kernel):
 
     def into(self, names: Sequence[str], size: Size, out: str) -> str | None:
         (la, lb), (a, b) = self.inputs, names
+        if self.by_einsum:
+            return f'np.einsum("{self.title}", {a}, {b}, out={out})'
         if self.entrywise:
             return f"np.multiply({align(a, la, self.output)}, {align(b, lb, self.output)}, out={out})"
         method = self._method()

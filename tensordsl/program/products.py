@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from tensordsl.dims import AnySize, evaluate
@@ -14,6 +15,8 @@ from tensordsl.program.emitter import Emitter
 from tensordsl.program.instructions import Register
 from tensordsl.program.kernels import Apply, Labels, Total, align, product
 from tensordsl.program.paths import Path, path
+
+LARGE = 1 << 12  # entries from which an outer product is worth the reading of its labels
 
 Sizes = Mapping[Label, AnySize]
 
@@ -164,6 +167,9 @@ class Products:
         if key not in self._made:
             kernel, swapped = product(a.labels, b.labels, keep)
             pair = [b.register, a.register] if swapped else [a.register, b.register]
+            repeated = all(set(kernel.output) - set(labels) for labels in kernel.inputs)
+            if kernel.entrywise and repeated and self._out.count(sizes[la] for la in kernel.output) >= LARGE:
+                kernel = replace(kernel, by_einsum=True)
             register = self._out.multiply(kernel, pair, [sizes[la] for la in kernel.output])
             self._made[key] = (register, tuple(names[la] for la in kernel.output))
         register, order = self._made[key]
