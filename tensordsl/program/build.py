@@ -22,7 +22,7 @@ from tensordsl.program.instructions import Instruction, Program, Register
 from tensordsl.program.kernels import Apply, Full
 from tensordsl.program.lowering import Lowering
 from tensordsl.program.outputs import Given, again, into
-from tensordsl.program.schedule import late, of_dtype
+from tensordsl.program.schedule import late, of_dtype, without_copies
 from tensordsl.program.source import Writer, Written
 from tensordsl.program.threads import in_blocks, thread_count
 from tensordsl.rewrites.rewriting import PHASES, simplified
@@ -75,8 +75,10 @@ def build(
     expressions = cheapest(expressions, lambda roots: seconds(lowered(roots)[0].instructions))
     out, kept = lowered(expressions)
     itemsize = np.dtype(dtype or "float64").itemsize
-    instructions = out.instructions if dtype is None else [of_dtype(step, f"np.{dtype}") for step in out.instructions]
-    instructions = late(instructions, frozenset(register.root for register in kept))
+    instructions, roots = out.instructions, frozenset(register.root for register in kept)
+    if dtype is not None:
+        instructions = without_copies([of_dtype(step, f"np.{dtype}") for step in instructions], roots)
+    instructions = late(instructions, roots)
     places = [variable("out", taken) for _ in kept] if stored else []
     given = into(instructions, kept, places) if stored else Given(tuple(instructions), {}, ())
     if stored == "again":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import NamedTuple
 
 from tensordsl.dims import AnySize, evaluate
@@ -14,7 +15,7 @@ from tensordsl.labels import Label
 from tensordsl.program.emitter import Emitter
 from tensordsl.program.instructions import Register
 from tensordsl.program.kernels import Apply, Labels, Total, align, product
-from tensordsl.program.paths import Path, path
+from tensordsl.program.paths import Path, cost, path
 
 LARGE = 1 << 12  # entries from which an outer product is worth the reading of its labels
 
@@ -51,16 +52,14 @@ class Products:
         The coefficient goes into the smallest array on the way that is smaller than the result.
         """
         numbers = {label: evaluate(size, self._out.sizes) for label, size in sizes.items()}
+        if all(operand.inverse is not None for operand in operands):  # there is nothing to solve with
+            operands = [self._array(operand) for operand in operands]
         operands = [
             self._sum_out(operand, [other.labels for q, other in enumerate(operands) if q != p], wanted, sizes)
             for p, operand in enumerate(operands)
         ]
-        steps = path(
-            [frozenset(operand.labels) for operand in operands],
-            frozenset(wanted),
-            numbers,
-            [operand.inverse is None for operand in operands],
-        )
+        operands = self._with_known(operands, wanted, sizes)
+        steps = _path(operands, wanted, numbers)
         place = None if coefficient == 1 else self._smallest(operands, steps, wanted)
         if place is not None and place < len(operands):
             operands[place] = self._scaled(operands[place], coefficient)
@@ -72,9 +71,45 @@ class Products:
             if place == count + step:
                 result = self._scaled(result, coefficient)
             operands.append(result)
-        (last,) = operands
-        register = last.register if last.inverse is None else self._explicit(last.inverse)
-        return register, last.labels, coefficient if place is None else 1
+        last = self._array(operands[0])
+        return last.register, last.labels, coefficient if place is None else 1
+
+    def _with_known(self, operands: list[Operand], wanted: Sequence[Label], sizes: Sizes) -> list[Operand]:
+        """The operands, two of them in one where their product is there already and the rest costs no more then."""
+        numbers = {label: evaluate(size, self._out.sizes) for label, size in sizes.items()}
+        while len(operands) > 2:
+            for p, q in combinations(range(len(operands)), 2):
+                rest = [operand for place, operand in enumerate(operands) if place not in (p, q)]
+                keep = kept_labels(operands[p], operands[q], rest, wanted)
+                found = self._known(operands[p], operands[q], keep)
+                if found is None:
+                    continue
+                if _cost([*rest, found], wanted, numbers) <= _cost(operands, wanted, numbers):
+                    operands = [*rest, found]
+                    break
+            else:
+                break
+        return operands
+
+    def _known(self, a: Operand, b: Operand, keep: Sequence[Label]) -> Operand | None:
+        """The product of two operands, where it has been made."""
+        for matrix, right in ((a, b), (b, a)):
+            way = _solving(matrix, right, keep)
+            if way is not None:
+                found = self._made.get(way.key)
+                return None if found is None else Operand(found[0], way.labels)
+        if a.inverse is not None or b.inverse is not None:
+            return None
+        keys, names = _keys(a, b, keep, False)
+        found = self._made.get(min(keys, key=str))
+        if found is None:
+            return None
+        order = names if keys[0] == min(keys, key=str) else _keys(b, a, keep, False)[1]
+        return Operand(found[0], tuple(order[place] for place in found[1]))
+
+    def _array(self, operand: Operand) -> Operand:
+        """The operand as an array that is there."""
+        return operand if operand.inverse is None else Operand(self._explicit(operand.inverse), operand.labels)
 
     def _smallest(self, operands: Sequence[Operand], steps: Path, wanted: Sequence[Label]) -> int | None:
         """The smallest of the operands and of the results of steps, counted on; None where the last is no larger."""
@@ -101,12 +136,11 @@ class Products:
 
     def _sum_out(self, operand: Operand, others: Sequence[Labels], wanted: Sequence[Label], sizes: Sizes) -> Operand:
         """Sum at once over the labels that stand in this operand alone."""
-        register, labels, inverse = operand
+        labels = operand.labels
         lonely = [la for la in labels if la not in wanted and not any(la in other for other in others)]
         if not lonely:
             return operand
-        if inverse is not None:
-            register = self._explicit(inverse)
+        register, labels, _ = self._array(operand)
         kept = tuple(label for label in labels if label not in lonely)
         key = ("sum", register.name, tuple(labels.index(label) for label in lonely))
         if key not in self._made:
@@ -136,34 +170,18 @@ class Products:
             solved = self._solve(a, b, keep, sizes) or self._solve(b, a, keep, sizes)
             if solved is not None:
                 return solved
-            a, b = (o if o.inverse is None else Operand(self._explicit(o.inverse), o.labels) for o in (a, b))
+            a, b = self._array(a), self._array(b)
         if not last:
             longer = (*a.labels, *b.labels) if len(a.labels) >= len(b.labels) else (*b.labels, *a.labels)
             keep = list(dict.fromkeys(la for la in longer if la in keep))
         # A last product without a sum is made in the order wanted: reading a transposed one costs more than making it.
         ordered = last and {*a.labels, *b.labels} == set(keep)
 
-        def described(first: Operand, second: Operand) -> tuple[object, ...]:
-            numbers: dict[Label, int] = {}
-            for label in (*first.labels, *second.labels):
-                numbers.setdefault(label, len(numbers))
-            kept = [numbers[la] for la in keep]
-            return (
-                first.register.name,
-                second.register.name,
-                *(numbers[la] for la in first.labels),
-                "by",
-                *(numbers[la] for la in second.labels),
-                "to",
-                *(kept if ordered else sorted(kept)),
-            )
-
-        keys = described(a, b), described(b, a)
+        keys, names = _keys(a, b, keep, ordered)
         if str(keys[1]) < str(keys[0]):  # the same two operands, whichever is named first
             a, b = b, a
-        key = min(keys, key=str)
-        names = {label: place for place, label in enumerate(dict.fromkeys((*a.labels, *b.labels)))}
-        back = dict(enumerate(names))
+            keys, names = _keys(a, b, keep, ordered)
+        key = keys[0]
         if key not in self._made:
             kernel, swapped = product(a.labels, b.labels, keep)
             pair = [b.register, a.register] if swapped else [a.register, b.register]
@@ -171,29 +189,23 @@ class Products:
             if kernel.entrywise and repeated and self._out.count(sizes[la] for la in kernel.output) >= LARGE:
                 kernel = replace(kernel, by_einsum=True)
             register = self._out.multiply(kernel, pair, [sizes[la] for la in kernel.output])
-            self._made[key] = (register, tuple(names[la] for la in kernel.output))
+            self._made[key] = (register, tuple(names.index(la) for la in kernel.output))
         register, order = self._made[key]
-        return Operand(register, tuple(back[place] for place in order))
+        return Operand(register, tuple(names[place] for place in order))
 
     # --- inverses -------------------------------------------------------------------------------------------------
 
     def _solve(self, a: Operand, b: Operand, keep: Sequence[Label], sizes: Sizes) -> Operand | None:
         """An inverse times a vector or matrix, as the solution of a linear system; None where it is no such product."""
-        if a.inverse is None or b.inverse is not None:
+        way = _solving(a, b, keep)
+        if way is None:
             return None
-        row, column = a.labels
-        if column in b.labels and column not in keep and row not in b.labels:
-            summed, new, turned = column, row, False
-        elif row in b.labels and row not in keep and column not in b.labels:
-            summed, new, turned = row, column, True
-        else:
-            return None
-        rest = tuple(label for label in b.labels if label != summed)
-        if len(rest) > 1 or any(label not in keep for label in rest):
-            return None
-        right = align("{1}", b.labels, [summed, *rest])
-        n, m = evaluate(sizes[summed], self._out.sizes), self._out.count(sizes[label] for label in rest)
-        matrix, labels = a.register, (new, *rest)
+        if way.key in self._made:
+            return Operand(self._made[way.key][0], way.labels)
+        new, *rest = way.labels
+        turned, matrix, labels = way.turned, a.register, way.labels
+        right = align("{1}", b.labels, [way.summed, *rest])
+        n, m = evaluate(sizes[new], self._out.sizes), self._out.count(sizes[label] for label in rest)
         # For complex data a symmetric matrix is no Hermitian one, which is what has a Cholesky factor.
         real = self._out.dtype is not None and not self._out.complex_data
         symmetric = real and is_positive_definite(a.inverse.children[0])
@@ -207,6 +219,7 @@ class Products:
         opaque = tuple(-1 - place for place in range(matrix.ndim))
         kernel = Apply((opaque, tuple(-3 - p for p in range(len(b.labels)))), labels, template, "solve")
         register = self._out.emit(kernel, [matrix, b.register], [sizes[la] for la in labels], flops=flops)
+        self._made[way.key] = (register, ())
         return Operand(register, labels)
 
     def _factorised(self, a: Operand, symmetric: bool) -> Register:
@@ -228,3 +241,64 @@ def kept_labels(first: Operand, second: Operand, others: Sequence[Operand], want
         return [label for label in wanted if label in both]
     elsewhere = {label for operand in others for label in operand.labels}.union(wanted)
     return [label for label in both if label in elsewhere]
+
+
+def _path(operands: Sequence[Operand], wanted: Sequence[Label], numbers: Mapping[Label, int]) -> Path:
+    labels = [frozenset(operand.labels) for operand in operands]
+    return path(labels, frozenset(wanted), numbers, [operand.inverse is not None for operand in operands])
+
+
+def _keys(
+    a: Operand, b: Operand, keep: Sequence[Label], ordered: bool
+) -> tuple[tuple[tuple[object, ...], tuple[object, ...]], tuple[Label, ...]]:
+    """What tells a product from others, whatever its labels are called, with either operand first; and the labels."""
+
+    def described(first: Operand, second: Operand) -> tuple[object, ...]:
+        numbers: dict[Label, int] = {}
+        for label in (*first.labels, *second.labels):
+            numbers.setdefault(label, len(numbers))
+        kept = [numbers[la] for la in keep]
+        return (
+            first.register.name,
+            second.register.name,
+            *(numbers[la] for la in first.labels),
+            "by",
+            *(numbers[la] for la in second.labels),
+            "to",
+            *(kept if ordered else sorted(kept)),
+        )
+
+    return (described(a, b), described(b, a)), tuple(dict.fromkeys((*a.labels, *b.labels)))
+
+
+class _Way(NamedTuple):
+    """How an inverse is applied: along which label, to which result, with the matrix or its transpose."""
+
+    key: tuple[object, ...]
+    summed: Label
+    labels: Labels
+    turned: bool
+
+
+def _solving(a: Operand, b: Operand, keep: Sequence[Label]) -> _Way | None:
+    """How the inverse a is applied to a vector or matrix b by solving; None where it cannot be."""
+    if a.inverse is None or b.inverse is not None:
+        return None
+    row, column = a.labels
+    if column in b.labels and column not in keep and row not in b.labels:
+        summed, new, turned = column, row, False
+    elif row in b.labels and row not in keep and column not in b.labels:
+        summed, new, turned = row, column, True
+    else:
+        return None
+    rest = tuple(label for label in b.labels if label != summed)
+    if len(rest) > 1 or any(label not in keep for label in rest):
+        return None
+    key = ("solve", a.register.name, turned, b.register.name, b.labels.index(summed))
+    return _Way(key, summed, (new, *rest), turned)
+
+
+def _cost(operands: Sequence[Operand], wanted: Sequence[Label], numbers: Mapping[Label, int]) -> int:
+    """What the cheapest order costs."""
+    labels = [frozenset(operand.labels) for operand in operands]
+    return cost(labels, _path(operands, wanted, numbers), frozenset(wanted), numbers)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tensordsl.program.instructions import Instruction
-from tensordsl.program.kernels import Full
+from tensordsl.program.kernels import Full, Pack
 
 
 def late(instructions: Sequence[Instruction], kept: frozenset[str]) -> list[Instruction]:
@@ -33,6 +33,29 @@ def _may_wait(instructions: Sequence[Instruction], place: int, until: int) -> bo
     return not any(
         step.writes and reads & {target.root for target in step.targets} for step in instructions[place + 1 : until]
     )
+
+
+def without_copies(instructions: Sequence[Instruction], kept: frozenset[str]) -> list[Instruction]:
+    """The instructions with what is made only to be copied made in the place of the copy."""
+    uses: dict[str, int] = {}
+    for step in instructions:
+        for root in {register.root for register in (*step.operands, *step.targets)}:
+            uses[root] = uses.get(root, 0) + 1
+    made_here = [(place, step.target) for place, step in enumerate(instructions) if not step.writes]
+    makers = {target.root: place for place, target in made_here if target.owned}
+    result: list[Instruction | None] = list(instructions)
+    for place, step in enumerate(instructions):
+        kernel = step.kernel
+        if not isinstance(kernel, Pack) or kernel.shape is not None or kernel.inputs[0] != kernel.output:
+            continue
+        made, target = step.operands[0], step.target
+        maker = result[makers[made.name]] if made.name in makers else None
+        if maker is None or uses[made.root] > 2 or made.root in kept or not (made.uniform and target.uniform):
+            continue
+        result[makers[made.name]] = replace(maker, targets=(target,))
+        makers[target.root] = makers[made.name]
+        result[place] = None
+    return [step for step in result if step is not None]
 
 
 def of_dtype(instruction: Instruction, dtype: str) -> Instruction:
