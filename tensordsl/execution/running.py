@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ def with_workspace(function: Callable[..., Any], program: Program, dtype: str | 
             work = spare.pop()  # a list's pop and append are whole steps, whatever other threads do
         except IndexError:
             bases = [np.empty(entries, dtype) for entries in program.bases]
-            work = tuple(bases[slot.base][: prod(slot.shape)].reshape(slot.shape) for slot in program.slots)
+            work = tuple(slot.of(bases[slot.base]) for slot in program.slots)
         try:
             return function(*values, *work)
         finally:

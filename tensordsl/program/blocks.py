@@ -242,12 +242,13 @@ class Group:
             if name == label
         )
         length = max(1, out.number(extent))
-        largest = max(
+        touched = (
             out.count(r.sizes) // length if label in names else 1
             for step, label in zip(steps, labels, strict=True)
             for position, (names, r) in enumerate(_named(step))
             if position or not step.writes  # of an array that is written into, a part is touched
         )
+        largest = max(touched, default=1)  # a number alone is written
         # Products of matrices have the threads of BLAS.
         chunks = 1 if any(_multiplies_matrices(step.kernel) for step in steps) else min(self._limits.threads, length)
         rows = max(1, min(self._limits.block // max(largest, 1), ceil(length / chunks)))

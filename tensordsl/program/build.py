@@ -98,7 +98,7 @@ def build(
             preamble.append(f"{names[d]} = {place[0]}.shape[{place[1]}]")
     result = places or [register.name for register in kept]
     slots = [slot.name for slot in writer.slots]
-    head = ", ".join([*arguments.values(), *(names[d] for d in parameters), *places, *slots])
+    head = ", ".join([*arguments.values(), *places, *(names[d] for d in parameters), *slots])
     tail = result[0] if len(result) == 1 else "(" + ", ".join(result) + ")"
     source = "\n    ".join([f"def {name}({head}):", *preamble, *written.lines, *given.copies, f"return {tail}"]) + "\n"
     return Program(

@@ -12,6 +12,7 @@ from tensordsl.contraction import add_terms, as_operands, contract, is_structure
 from tensordsl.expr import Contraction, Expr, Sum
 from tensordsl.graph import rebuild, topological
 from tensordsl.labels import flat
+from tensordsl.program.blocks import Blocks
 from tensordsl.program.instructions import Instruction
 from tensordsl.program.kernels import Map, Product
 from tensordsl.rewrites.factors import arranged
@@ -29,16 +30,22 @@ TRIED = 4  # sums that are tried term by term, the largest
 
 def seconds(instructions: Sequence[Instruction]) -> float:
     """About how long instructions take."""
-    total = 0.0
-    for step in instructions:
-        kernel = step.kernel
-        if kernel.views:
-            continue
-        if isinstance(kernel, Map) or (isinstance(kernel, Product) and kernel.entrywise):
-            total += max(step.flops / ENTRY_FLOPS, step.bytes / BANDWIDTH) + CALL
-        else:
-            total += max(step.flops / PRODUCT_FLOPS, step.bytes / BANDWIDTH) + CALL
-    return total
+    return sum(map(duration, instructions))
+
+
+def duration(step: Instruction) -> float:
+    """About how long one instruction takes: it computes while its arrays go through memory."""
+    if step.kernel.views:
+        return 0.0
+    return max(_computing(step), step.bytes / BANDWIDTH) + CALL
+
+
+def _computing(step: Instruction) -> float:
+    kernel = step.kernel
+    if isinstance(kernel, Blocks):
+        return sum(map(_computing, kernel.body)) / kernel.chunks
+    entrywise = isinstance(kernel, Map) or (isinstance(kernel, Product) and kernel.entrywise)
+    return step.flops / (ENTRY_FLOPS if entrywise else PRODUCT_FLOPS)
 
 
 def cheapest(roots: Sequence[Expr], cost: Callable[[Sequence[Expr]], float]) -> Sequence[Expr]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
+from typing import Any
 
 from tensordsl.dims import AnySize
 from tensordsl.expr import Number, Select
@@ -104,6 +106,13 @@ class Slot:
     name: str
     base: int
     shape: tuple[int, ...]
+    chunks: int = 1  # parts of the array along the first axis, each for a thread: they lie apart whatever the shape is
+
+    def of(self, base: Any) -> Any:
+        """The view of an array."""
+        each = len(base) // self.chunks
+        parts = base[: each * self.chunks].reshape(self.chunks, each)
+        return parts[:, : prod(self.shape) // self.chunks].reshape(self.shape)
 
 
 @dataclass(frozen=True)

@@ -221,9 +221,11 @@ class Writer:
         if base in free:
             free.remove(base)
         storage[target.root] = base
-        found = next((slot for slot in self.slots if slot.base == base and slot.shape == shape), None)
+        chunks = 1 if piece is None else piece.chunks
+        same = (slot for slot in self.slots if (slot.base, slot.shape, slot.chunks) == (base, shape, chunks))
+        found = next(same, None)
         if found is None:
-            found = Slot(self._fresh(), base, shape)
+            found = Slot(self._fresh(), base, shape, chunks)
             self.slots.append(found)
         if piece is None:
             return found.name
