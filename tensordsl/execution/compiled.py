@@ -22,6 +22,7 @@ from tensordsl.execution.structure import structure_of
 from tensordsl.expr import Expr, brief, operation
 from tensordsl.functions.convert import as_expr
 from tensordsl.program.build import build, dimensions
+from tensordsl.program.instructions import Program
 from tensordsl.program.plan import byte_count
 from tensordsl.rewrites.rewriting import PHASES, simplified
 
@@ -44,7 +45,9 @@ class CompiledFunction:
         self._names = tuple(symbol.name for symbol in self._symbols)
         self._ready: dict[object, Callable[..., Any]] = {}
         shown = {str(size) for symbol in self._symbols for size in symbol.shape}
-        self._parameters = tuple(sorted(dimensions(self.expressions) - shown))  # to be given by name, or solved for
+        dims = dimensions(self.expressions)
+        self._parameters = tuple(sorted(dims - shown))  # to be given by name, or solved for
+        self._out_is_data = "out" in {*self._names, *dims}
 
     def __repr__(self) -> str:
         return f"<compiled {', '.join(brief(e) for e in self.expressions)} ({self.output}) of {', '.join(self._names)}>"
@@ -75,8 +78,8 @@ class CompiledFunction:
         return key
 
     def _into(self, out: Any, data: Mapping[Any, Any] | None, named: dict[str, Any]) -> Any:
-        """The results in arrays of the caller. Where data are called `out`, what is given by that name is data."""
-        if "out" in self._names:
+        """The results in arrays of the caller. Where data or a size are called `out`, that is what the name gives."""
+        if self._out_is_data:
             return self._first(data, {**named, "out": out})
         if self.output != "dense":
             raise UnsupportedError(f"out= takes dense results; this function has output={self.output!r}. Leave it out.")
@@ -93,8 +96,7 @@ class CompiledFunction:
             one = one_dtype(bound.arrays)
             direct = one is not None and all(dtype.name == one for dtype in dtypes)
             run = stored(
-                lambda: self._plan(bound.arrays, bound.sizes),
-                [self._dense(one, bound.sizes, way) for way in ("into", "again")] if direct else None,
+                lambda: self._plan(bound.arrays, bound.sizes), self._direct(one, bound.sizes) if direct else None
             )
             self._remember(key, run)
         run(arrays, bound.arrays)
@@ -143,9 +145,23 @@ class CompiledFunction:
         run = self._dense(one_dtype(arrays), sizes)
         return run if self._single or len(self.expressions) > 1 else lambda *values: (run(*values),)
 
-    def _dense(self, dtype: str | None, sizes: Mapping[str, int], way: str | None = None) -> Callable[..., Any]:
-        """The function of a program, its results new or, by the `way`, stored in arrays that come after the data."""
-        program = build(self.expressions, sizes, dtype=dtype, stored=way, memory=self._memory)
+    def _dense(self, dtype: str | None, sizes: Mapping[str, int]) -> Callable[..., Any]:
+        """The function of a program, its results new."""
+        return self._loaded(build(self.expressions, sizes, dtype=dtype, memory=self._memory), dtype, sizes)
+
+    def _direct(self, dtype: str | None, sizes: Mapping[str, int]) -> list[Callable[..., Any]] | None:
+        """The functions that store results in arrays of a dtype, which come after the data: any, and filled ones.
+
+        None where a result is of another dtype, as truth values are, and has to be cast.
+        """
+        programs = [
+            build(self.expressions, sizes, dtype=dtype, stored=way, memory=self._memory) for way in ("into", "again")
+        ]
+        if any(output.uniform is False for output in programs[0].outputs):
+            return None
+        return [self._loaded(program, dtype, sizes) for program in programs]
+
+    def _loaded(self, program: Program, dtype: str | None, sizes: Mapping[str, int]) -> Callable[..., Any]:
         fixed = tuple(sizes[name] for name in program.parameters)
         return guarded(loaded(program, dtype, self._keep), fixed)
 

@@ -578,9 +578,10 @@ class Write(Kernel):
         value = self.number if self.number is not None else align(names[1], self.inputs[1], self.distinct)
         return f"{part} {self.sign} {value}"
 
-    def takes(self, labels: Labels) -> bool:
-        """Whether what is written, with these labels, may be made in its place."""
-        return self.sign == "=" and bool(labels) and labels == self.distinct
+    @property
+    def takes_in_place(self) -> bool:
+        """Whether what is written may be made in its place: it has the axes of the part, in their order."""
+        return self.sign == "=" and bool(self.labels) and self.inputs[1:] == (self.distinct,)
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ class Writer:
             return None
         target = step.target
         serves = following.operands[1:] == (target,) and last[target.root] == place + 1
-        if not serves or not following.kernel.takes(step.kernel.output):
+        if not serves or not following.kernel.takes_in_place:
             return None
         if not target.uniform or not target.owned or not step.kernel.entrywise or not writes_into(step):
             return None
