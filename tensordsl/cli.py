@@ -23,12 +23,13 @@ from tensordsl.errors import BindError, ParseError, TensorDSLError, UnsupportedE
 from tensordsl.execution.check import check_derivative, sample
 from tensordsl.execution.compiled import compile as compile_function
 from tensordsl.expr import Expr, Symbol
-from tensordsl.files import Output, UsageError, check_target, load, save_sparse, write
+from tensordsl.files import Output, UsageError, check_picture, check_target, load, save_sparse, write
 from tensordsl.functions.convert import PROPERTIES, declare, identity
 from tensordsl.notation import tree as t
 from tensordsl.notation.build import Builder
 from tensordsl.parsing.parse import declared, parse, parse_tree
 from tensordsl.printing.forms import Reading, readings, sliced, walk
+from tensordsl.program.picture import FORMATS, picture
 from tensordsl.program.plan import plan as make_plan
 from tensordsl.terminal import Page, formula
 
@@ -621,19 +622,44 @@ def plan(
     order: Order = 1,
     size: Sizes = [],
     shape: Shapes = [],
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory",
+            metavar="BYTES",
+            show_default=False,
+            help="Hold no more than that at once, the result included, as in 2GiB.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            show_default=False,
+            help="Write a picture of the plan: .svg, .png or .pdf, drawn by Graphviz, or its source, .dot.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
     assume: Assumptions = [],
     ascii: Ascii = False,
     dialect: Dialects = Dialect.NUMPY,
 ) -> None:
     """Show the program that would run, with its costs, without running it.
 
-    tensordsl plan 'A * outer(x, x)' --wrt x --size k=1000
+    tensordsl plan 'A * outer(x, x)' --wrt x --size k=1000 --out plan.svg
     """
     page = Page(ascii)
     sizes = sizes_of(size)
+    format = check_picture(out, force, FORMATS) if out is not None else ""
     problem = understand(expression, wrt, order, shapes_of(shape), dialect.value, assume)
     result = problem.result
-    made = make_plan(result, **sizes)
+    made = make_plan(result, memory=memory, **sizes)
+    if out is not None:
+        drawn = picture(made.to_dot(), format)
+        write(out, force, lambda file: file.write(drawn))
+        page.raw(f"{out}: {made.foot()}")
+        return
     introduce(page, problem, result)
     page.heading("program")
     page.plan(made)

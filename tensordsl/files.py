@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
@@ -125,7 +125,7 @@ READERS: dict[str, Callable[[Path, str], Any]] = {
 
 
 def check_target(out: Path, output: Output | None, force: bool) -> Output:
-    """The kind of result that a file takes. Everything that can be known beforehand about writing it is checked."""
+    """The kind of result that a file takes, which can be written there."""
     kinds = {".npy": Output.DENSE, ".npz": Output.SPARSE}
     if out.suffix == ".zarr":
         raise UnsupportedError(
@@ -140,6 +140,21 @@ def check_target(out: Path, output: Output | None, force: bool) -> Output:
             f"--out {out}: {out.suffix} holds a {kind.value} result, but --output {output.value} is asked "
             f"for. Write to {out.with_suffix('.npz' if output is Output.SPARSE else '.npy')}."
         )
+    check_place(out, force)
+    return kind
+
+
+def check_picture(out: Path, force: bool, formats: Sequence[str]) -> str:
+    """The format of a picture that is written to a file."""
+    format = out.suffix.lower().removeprefix(".")
+    if format not in formats:
+        raise UsageError(f"--out {out}: expected a name that ends in {', '.join(f'.{known}' for known in formats)}.")
+    check_place(out, force)
+    return format
+
+
+def check_place(out: Path, force: bool) -> None:
+    """Everything that can be known beforehand about writing a file."""
     if out.is_dir():
         raise UsageError(f"--out {out} is a directory.")
     if not out.parent.is_dir():
@@ -150,10 +165,9 @@ def check_target(out: Path, output: Output | None, force: bool) -> Output:
         raise UsageError(
             f"--out {out} exists; nothing was computed. Choose another name, or overwrite it with --force."
         )
-    return kind
 
 
-def write(out: Path, force: bool, save: Callable[[IO[bytes]], None]) -> None:
+def write(out: Path, force: bool, save: Callable[[IO[bytes]], object]) -> None:
     """Write a file whole or not at all: beside its place first, then moved there."""
     target = out.resolve()
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")

@@ -17,8 +17,10 @@ from rich.theme import Theme
 
 from tensordsl.printing.forms import Reading
 from tensordsl.program.plan import Plan
+from tensordsl.program.table import TITLES, WORDS, Row, percent
 
-NEEDED = "∂ᵀ∘⊗δ≠─│╭═█▏·×"  # what readings and tables are written with
+NEEDED = "∂ᵀ∘⊗δ≠─│╭═█▏▎▍▌▋▊▉·×"  # what readings and tables are written with
+NARROW = 90  # columns below which a plan is set closer
 UNLIMITED = 20_000  # columns of a pipe: a formula stays on its line
 
 SAID = {  # what each form is, for a person who meets it for the first time
@@ -40,6 +42,7 @@ THEME = Theme(
         "heading": "bold green",
         "aside": "dim",
         "good": "green",
+        "bar": "yellow",
     }
 )
 
@@ -187,17 +190,34 @@ class Page:
         return text
 
     def plan(self, plan: Plan) -> None:
-        """A plan as a table, with the sizes it is for and its totals."""
+        """A plan as a table, with the sizes it is for, its totals, and bars for the shares of the cost."""
         self.prose(f"for {plan.head()}", style="aside")
-        table = self.table()
-        for title in ("step", "labels", "instruction", "flops", "bytes"):
-            table.add_column(
-                title, justify="right" if title in ("flops", "bytes") else "left", no_wrap=title != "instruction"
-            )
-        for kind, labels, source, flops, moved in plan.rows():
-            table.add_row(kind, labels, self.source(source), flops, moved)
+        table = self.table(padding=(0, 1, 0, 0) if self.width < NARROW else (0, 1))
+        for place, title in enumerate(TITLES[:-1]):
+            table.add_column(title, justify="left" if place < WORDS else "right", no_wrap=title != "instruction")
+        table.add_column(TITLES[-1], no_wrap=True)
+        for row in plan.rows():
+            self._steps(table, row)
         self.show(table)
         self.prose(plan.foot(), style="aside")
+
+    def _steps(self, table: Table, row: Row) -> None:
+        """The row of a step, those in its blocks below it."""
+        *words, flops, moved, _ = row.cells()
+        text = Text(row.text) if row.body else self.source(row.text)
+        table.add_row(*words[:-1], text, flops, moved, self.bar(row.share))
+        for inner in row.body:
+            kind, labels, source, flops, *_ = inner.cells(within=True)
+            table.add_row(Text(kind, style="aside"), labels, self.source(source), Text(flops, style="aside"), "", "")
+
+    def bar(self, share: float) -> Text:
+        """A share of the whole as a bar, and in percent."""
+        width = 5 if self.width < NARROW else 10
+        eighths = round(8 * width * share)
+        drawn = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8] * (eighths % 8 > 0)
+        if self.ascii:
+            drawn = "#" * round(width * share)
+        return Text.assemble((drawn.ljust(width), "bar"), f" {percent(share):>5}")
 
     def table(self, **options: Any) -> Table:
         """An empty table in the style of the page."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -423,6 +425,49 @@ def test_plan(run):
     assert "k = 100 (assumed)" in out
 
 
+def test_plan_shows_what_is_done_in_blocks_and_where_the_time_goes(run):
+    _, out, _ = run("plan", FLAGSHIP, "--wrt", "x", "--size", "k=400")
+    assert re.search(r"blocks +along k +\d+ rows at a time.* 640k .* █{6}\S* +\d\d%\n", out)
+    assert re.search(r"    contract +ij,j->ij +t0 = A \* x +160k\n", out)
+    assert "in_blocks" not in out
+    _, out, _ = run("plan", FLAGSHIP, "--wrt", "x", "--size", "k=400", "--ascii")
+    assert out.isascii()
+    assert re.search(r"#{6,7} +\|? *\d\d%", out)
+
+
+def test_plan_within_memory(run):
+    words = ["plan", "A * exp(outer(x, x)) @ A", "--size", "k=2000"]
+    peaks = [run(*words, *more)[1].splitlines()[-1] for more in ([], ["--memory", "50MB"])]
+    free, kept = (float(re.search(r"([\d.]+) MB at the peak", line)[1]) for line in peaks)
+    assert kept <= 50 < free
+    code, out, err = run(*words, "--memory", "1MB")
+    assert (code, out) == (2, "")
+    assert "The plan needs" in err
+
+
+def test_plan_writes_a_picture(run, tmp_path):
+    code, out, err = run("plan", FLAGSHIP, "--wrt", "x", "--out", "plan.dot")
+    assert (code, err) == (0, "")
+    assert out.startswith("plan.dot: ")
+    assert len(out.splitlines()) == 1
+    assert (tmp_path / "plan.dot").read_text(encoding="utf-8").startswith("digraph plan {")
+    code, _, err = run("plan", FLAGSHIP, "--out", "plan.dot")
+    assert code == 2
+    assert "--force" in err
+    assert run("plan", FLAGSHIP, "--out", "plan.dot", "--force")[0] == 0
+    if shutil.which("dot"):
+        assert run("plan", FLAGSHIP, "--out", "plan.svg")[0] == 0
+        assert "</svg>" in (tmp_path / "plan.svg").read_text(encoding="utf-8")
+
+
+def test_a_picture_without_graphviz(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, out, err = run("plan", FLAGSHIP, "--out", "plan.svg")
+    assert (code, out) == (2, "")
+    assert "`dot` is not installed" in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_check(run, data):
     code, out, err = run("check", "logdet(A)", "--wrt", "A")
     assert (code, err) == (0, "")
@@ -498,6 +543,9 @@ BAD = [
     (["plan", FLAGSHIP, "--size", "k=ten"], ["--size k=ten is no size"]),
     (["plan", FLAGSHIP, "--size", "k=-1"], ["--size k=-1 is no size"]),
     (["plan", FLAGSHIP, "--size", "n=3"], ["'n'", "its sizes are k"]),
+    (["plan", FLAGSHIP, "--out", "plan.txt"], ["--out plan.txt", ".svg, .png, .pdf, .dot"]),
+    (["plan", FLAGSHIP, "--out", "no/plan.svg"], ["no directory no"]),
+    (["plan", FLAGSHIP, "--memory", "lots"], ["'lots' is no amount of memory", "2GiB"]),
     (["eval", FLAGSHIP, "--data", "A=A.npy"], ["no data for x", "--data x=x.npy"]),
     (["eval", FLAGSHIP, "--data", "A=A.npy", "--data", "x=y.npy"], ["(4, 4)", "(3, 3)"]),
     (["eval", FLAGSHIP, "--data", "A=A.npy", "--data", "x=missing.npy"], ["'missing.npy'", "no such file"]),

@@ -7,6 +7,9 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Sequence
+from html import escape
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from tensordsl.dims import check_name
@@ -15,6 +18,8 @@ from tensordsl.expr import Expr, operation
 from tensordsl.functions.convert import as_expr
 from tensordsl.program.build import build, dimensions
 from tensordsl.program.instructions import Instruction, Program
+from tensordsl.program.picture import dot, picture
+from tensordsl.program.table import TITLES, WORDS, Row, count, rows, written
 
 
 class Plan:
@@ -49,18 +54,9 @@ class Plan:
         """Bytes of the result, in float64."""
         return self.program.result_bytes
 
-    def rows(self) -> list[tuple[str, str, str, str, str]]:
-        """The table: kind, labels, source, flops, bytes."""
-        return [
-            (
-                i.kind,
-                i.labels,
-                i.text,
-                count(i.flops),
-                amount(i.bytes),
-            )
-            for i in self.steps
-        ]
+    def rows(self) -> list[Row]:
+        """The table: what each step computes, with its costs and its share of them; the steps of blocks below them."""
+        return rows(self.program)
 
     def head(self) -> str:
         """The sizes that the costs are for."""
@@ -78,28 +74,41 @@ class Plan:
         )
 
     def __str__(self) -> str:
-        titles = ("step", "labels", "instruction", "flops", "bytes")
-        rows = [titles, *self.rows()]
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        lines = [
-            "  ".join(
-                cell.rjust(w) if c > 2 else cell.ljust(w) for c, (cell, w) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
+        lines = table([TITLES, *(cells for cells, _ in written(self.rows()))])
         rule = "─" * max(map(len, lines))
         return "\n".join([self.head(), lines[0], rule, *lines[1:], rule, self.foot()])
 
     def __repr__(self) -> str:
         return f"<plan of {len(self.steps)} steps: {self.foot()}>"
 
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
 
-def count(number: int) -> str:
-    """A count as a person reads it: 1.28M."""
-    for limit, unit in ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= limit:
-            return f"{number / limit:.3g}{unit}"
-    return str(number)
+    # --- as a picture -------------------------------------------------------------------------------------------------
+
+    def to_dot(self) -> str:
+        """The plan in the language of Graphviz: data, steps and results, the dearer the darker, blocks in frames."""
+        return dot(self.program, f"{self.head()}\n{self.foot()}")
+
+    def to_svg(self) -> str:
+        """The plan as a picture, drawn by the program `dot` of Graphviz; `UnsupportedError` where that is missing."""
+        return picture(self.to_dot(), "svg").decode()
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the plan as a picture, `plan.svg`, `.png` or `.pdf`, or as its source, `plan.dot`."""
+        Path(path).write_bytes(picture(self.to_dot(), Path(path).suffix.lower().removeprefix(".")))
+
+
+def table(lines: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines of cells in columns, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if column < WORDS else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
 
 
 def byte_count(memory: int | str | None) -> int | None:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
-from tensordsl.dims import evaluate
 from tensordsl.errors import amount
 from tensordsl.labels import Label
 from tensordsl.program.blocks import Blocks
 from tensordsl.program.choices import duration
-from tensordsl.program.instructions import Instruction, Program, Register
-from tensordsl.program.kernels import Empty
+from tensordsl.program.instructions import Instruction, Program
+from tensordsl.program.kernels import Empty, Index
 from tensordsl.program.source import label_sizes
 
 UNITS = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 TITLES = ("step", "labels", "instruction", "flops", "bytes", "share")
+WORDS = 3  # columns of words; the others are numbers
+PIECE = "lo:hi"  # of an axis, in the source of blocks
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ def _body(kernel: Blocks, sums: Mapping[str, str]) -> Iterator[Row]:
     adding = [step for step in kernel.body if step.writes and step.target.name in totals]
     names |= {step.operands[1].name: totals[step.target.name] for step in adding}
     for step, label in zip(kernel.body, kernel.labels, strict=True):
-        if step not in adding:
+        if isinstance(step.kernel, Index) and PIECE in step.kernel.keys:
+            names[step.target.name] = names.get(step.operands[0].name, step.operands[0].name)
+        elif step not in adding:
             yield _row(step, names, 0.0, {label: kernel.extent})
 
 
@@ -103,11 +105,6 @@ def written(found: Sequence[Row]) -> list[tuple[tuple[str, ...], bool]]:
         lines.append((row.cells(), False))
         lines += [(inner.cells(within=True), True) for inner in row.body]
     return lines
-
-
-def size_of(register: Register, sizes: Mapping[str, int]) -> str:
-    """The bytes of an array in float64."""
-    return amount(8 * prod(evaluate(size, sizes) for size in register.sizes))
 
 
 def count(number: int) -> str:
