@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from functools import cache
 from typing import Any
@@ -29,18 +30,30 @@ def pool() -> ThreadPoolExecutor:
 def in_blocks(function: Callable[..., None], extent: int, chunks: int, *arguments: Any) -> None:
     """Call `function(start, stop, chunk, *arguments)` for each of the chunks of an axis, side by side.
 
-    The chunks are the same each time, so that sums over them have the same bits.
+    The chunks are the same each time, so that sums over them have the same bits, whichever thread does them.
     """
     bounds = [extent * chunk // chunks for chunk in range(chunks + 1)]
-    # NumPy's error state belongs to the context of the caller.
-    futures: list[Future[None]] = [
-        pool().submit(copy_context().run, function, bounds[chunk], bounds[chunk + 1], chunk, *arguments)
-        for chunk in range(1, chunks)
-    ]
+    left = list(reversed(range(chunks)))
+
+    def work() -> None:
+        while left:
+            try:
+                chunk = left.pop()  # a whole step, whatever other threads do
+            except IndexError:
+                return
+            function(bounds[chunk], bounds[chunk + 1], chunk, *arguments)
+
+    futures: list[Future[None]] = []
+    with suppress(RuntimeError):  # where no thread can be had, as when the interpreter ends, this one does all
+        for _ in range(1, chunks):
+            # NumPy's error state belongs to the context of the caller.
+            futures.append(pool().submit(copy_context().run, work))
     try:
-        function(bounds[0], bounds[1], 0, *arguments)
+        work()
     finally:
-        errors = [future.exception() for future in futures]  # waits: the arguments are in use until then
+        left.clear()
+        # Those that have not begun find nothing to do. The others are waited for: the arrays are in use until then.
+        errors = [future.exception() for future in futures if not future.cancel()]
     for error in errors:
         if error is not None:
             raise error
