@@ -11,16 +11,24 @@ from tensordsl.program.emitter import Emitter, Value, literal
 from tensordsl.program.instructions import Register, Term
 from tensordsl.program.kernels import Full, Labels, Pack, Reshape, Scatter, Write
 
+SHORT = 8  # entries of an axis that make no loop of their own
 
-def assemble(out: Emitter, terms: Sequence[Term], node: Expr) -> Value:
-    """The dense array of a sum of terms: plain ones added, structured ones written into strided diagonals."""
+
+def assemble(out: Emitter, terms: Sequence[Term], node: Expr, result: bool = False) -> Value:
+    """The dense array of a sum of terms: plain ones added, structured ones written into strided diagonals.
+
+    A `result` lies in memory as its axes say.
+    """
     plain = [term for term in terms if not term.structured]
     structured = [term for term in terms if term.structured]
     total: Value | None = None
     ranked = sorted(plain, key=lambda t: -out.count(t.sizes[la] for la in t.labels))
     ranked.sort(key=lambda t: t.coefficient == -1)  # what is subtracted comes after what it is subtracted from
     for term in ranked:
-        total = plain_value(out, term, node, term.coefficient) if total is None else added(out, total, term, node)
+        if total is None:
+            total = plain_value(out, term, node, term.coefficient)
+        else:
+            total = added(out, total, term, node, result)
     if not structured:
         assert total is not None
         return total
@@ -57,19 +65,22 @@ def number_register(value: Number) -> Register:
     return Register(text, (), text, False, False if isinstance(value, complex) else None)
 
 
-def union(out: Emitter, values: Sequence[Value], node: Expr) -> Labels:
-    """The axes along which any of the values varies, in the order in which the largest of them lies in memory."""
+def union(out: Emitter, values: Sequence[Value], node: Expr, result: bool) -> Labels:
+    """The axes along which any of the values varies, in the order in which the largest of them lies in memory.
+
+    Of an array that is no result, short axes come first: the loops over the last ones are long then.
+    """
     largest = max(values, key=lambda value: (out.count(value.register.sizes), value.axes == tuple(sorted(value.axes))))
     everything = {axis for value in values for axis in value.axes}
     if set(largest.axes) == everything:
         return largest.axes
-    return tuple(sorted(everything))
+    return tuple(sorted(everything, key=lambda axis: (not result and out.number(node.shape[axis]) > SHORT, axis)))
 
 
-def added(out: Emitter, total: Value, term: Term, node: Expr) -> Value:
+def added(out: Emitter, total: Value, term: Term, node: Expr, result: bool) -> Value:
     subtract = term.coefficient == -1
     value = plain_value(out, term, node, 1 if subtract else term.coefficient)
-    axes = union(out, [total, value], node)
+    axes = union(out, [total, value], node, result)
     register = out.map(
         "{0} - {1}" if subtract else "{0} + {1}",
         "x-y" if subtract else "x+y",

@@ -8,6 +8,7 @@ uses is then never stored whole.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from typing import NamedTuple
 from tensordsl.labels import Label
 from tensordsl.program.emitter import Emitter
 from tensordsl.program.instructions import Instruction, Register
-from tensordsl.program.kernels import Empty, Full, Kernel, Labels, Map, Pack, Product, Total, View, Write
+from tensordsl.program.kernels import Empty, Full, Index, Kernel, Labels, Map, Pack, Product, Total, View, Write
 
 BLOCK = 1 << 17  # entries of the largest array in a block: 1 MB of float64, measured best between 2^14 and 2^19
 LEAST = 1 << 17  # entries from which a group gains more than its calls cost
@@ -76,23 +77,26 @@ def groups(instructions: Sequence[Instruction], kept: set[str], out: Emitter, li
     found: list[Group] = []
     for place in reversed(range(len(instructions))):
         instruction = instructions[place]
-        if not _fits(instruction, out, limits):
+        if not _fits(instruction, limits):
             continue
-        for group in reversed(found):
-            if group.takes(place):
+        large = _reach(instruction, out) >= limits.least
+        related = [group for group in reversed(found) if group.related(place)] if large or instruction.writes else []
+        ways = [(related[0], related[1:])] if len(related) > 1 else []  # several groups become one where that can be
+        for group, others in (*ways, *((group, []) for group in related)):
+            joined = group.joined(place, others)
+            if joined is not None:
+                found = [*(g for g in found if g is not group and g not in others), joined]
                 break
         else:
-            if not instruction.kernel.views:
+            if large and not instruction.kernel.views:
                 found.append(Group(instructions, kept, out, limits, produced, place))
     return found
 
 
-def _fits(instruction: Instruction, out: Emitter, limits: Limits) -> bool:
-    """Whether a step is of those that gain: it reads or writes much, and does little with each entry."""
+def _fits(instruction: Instruction, limits: Limits) -> bool:
+    """Whether a step is of those that can gain: it does little with each entry."""
     kernel = instruction.kernel
     if not isinstance(kernel, Map | Product | Total | View | Pack | Write):
-        return False
-    if _reach(instruction, out) < limits.least:
         return False
     return limits.products or not _multiplies_matrices(kernel)
 
@@ -116,6 +120,10 @@ def _multiplies_matrices(kernel: Kernel) -> bool:
     return not any(everything <= set(labels) for labels in kernel.inputs)
 
 
+def _loops(kernel: Kernel) -> bool:
+    return isinstance(kernel, Product) and kernel.loops
+
+
 class Group:
     """Instructions that may be done together, by their places in the program."""
 
@@ -137,27 +145,36 @@ class Group:
         self._produced = produced
         self._labels = self._choices(self.members, False)
 
-    def takes(self, place: int) -> bool:
-        """Join an instruction that stands before all members, if it can be done where they are."""
-        instruction = self._all[place]
-        targets = {target.root for target in instruction.targets}
-        reads = {operand.root for operand in instruction.operands}
-        member_roots = {r.root for m in self.members for r in (*self._all[m].operands, *self._all[m].targets)}
-        if len(self.members) >= LARGEST_GROUP or not (targets | (reads & self._produced)) & member_roots:
-            return False
-        within = set(self.members)
-        for other in range(place + 1, self.place if not instruction.kernel.views else len(self._all)):
-            if other in within:
-                continue
-            step = self._all[other]
-            touched = {r.root for r in (*step.operands, *step.targets)}
-            if touched & targets or (step.writes and {t.root for t in step.targets} & reads):
-                return False
-        choices = self._choices([place, *self.members], True) or self._choices([place, *self.members], False)
-        if not choices:
-            return False
-        self.members.insert(0, place)
-        self._labels = choices
+    def related(self, place: int) -> bool:
+        """Whether an instruction makes what a member uses, or reads what a member reads."""
+        step = self._all[place]
+        roots = {target.root for target in step.targets} | ({r.root for r in step.operands} & self._produced)
+        return any(r.root in roots for m in self.members for r in (*self._all[m].operands, *self._all[m].targets))
+
+    def joined(self, place: int, others: Sequence[Group]) -> Group | None:
+        """This group with an instruction that stands before it, and other groups; None where they cannot be one."""
+        members = sorted({place, *self.members, *(m for group in others for m in group.members)})
+        at = max(self.place, *(group.place for group in others)) if others else self.place
+        if len(members) > LARGEST_GROUP or not all(self._may_wait(m, at, members) for m in members):
+            return None
+        labels = self._choices(members, True) or self._choices(members, False)
+        if not labels:
+            return None
+        group = copy(self)
+        group.place, group.members, group._labels = at, members, labels
+        return group
+
+    def _may_wait(self, place: int, until: int, members: Sequence[int]) -> bool:
+        """Whether an instruction can be done as late as the group: nothing needs it before, or changes its data."""
+        step = self._all[place]
+        targets = {target.root for target in step.targets}
+        reads = {operand.root for operand in step.operands}
+        for other in range(place + 1, len(self._all) if step.kernel.views else until):
+            if other not in members:
+                between = self._all[other]
+                changed = {t.root for t in between.targets} if between.writes else set()
+                if changed & reads or targets & {r.root for r in (*between.operands, *between.targets)}:
+                    return False
         return True
 
     def _choices(self, members: Sequence[int], together: bool) -> list[Labels]:
@@ -185,24 +202,21 @@ class Group:
         for members_of in classes.all():
             labels = {key[1]: key[2] for key in members_of if key[0] == "label"}
             alone = sum(key[0] == "label" for key in members_of) == len(labels) == len(members)
-            if alone and self._goes_along(members, labels):
+            if alone and self._goes_along(members, labels, linked_roots):
                 found.append(tuple(labels[place] for place in members))
         return found
 
-    def _goes_along(self, members: Sequence[int], labels: dict[int, Label]) -> bool:
+    def _goes_along(self, members: Sequence[int], labels: dict[int, Label], linked: set[str]) -> bool:
         read = {r.root for place in members for r in self._all[place].operands[self._all[place].writes :]}
-        inner = {t.root for place in members for t in self._all[place].targets if not self._all[place].writes}
-        inner -= self._used_outside(members)
         for place in members:
             step, label = self._all[place], labels[place]
             kernel = step.kernel
             if not kernel.along(label):
                 return False
             if step.writes:
-                if kernel.inputs[0][0] != label or step.target.root in read:
+                # What is read while it is written has to be cut in one way for all.
+                if kernel.inputs[0][0] != label or (step.target.root in read and step.target.root not in linked):
                     return False
-                if kernel.inputs[0].count(label) > 1 and step.target.root in inner:
-                    return False  # a piece that was cut along one axis has no diagonal of the whole
             elif label not in kernel.output and (kernel.views or step.target.root in read or not step.target.uniform):
                 return False
         return True
@@ -215,7 +229,7 @@ class Group:
         if self._limits.products:
             useful = any(t.owned and t.root not in outside for s in steps for t in s.targets)
         else:
-            useful = any(s.kernel.entrywise or s.writes for s in steps)
+            useful = any(s.kernel.entrywise or s.writes or _loops(s.kernel) for s in steps)
         return bool(self._labels) and known and useful
 
     def _used_outside(self, members: Sequence[int]) -> set[str]:
@@ -288,8 +302,15 @@ class Group:
                         read.append(register)
                     operands.append(cut(register, names, label))
             if step.writes:
-                if step.target not in written:
-                    written.append(step.target)
+                if step.target.name not in inner or step.target.root in outside:
+                    written += [step.target] if step.target not in written else []
+                elif kernel.inputs[0].count(label) > 1:  # the piece is cut along its first axis, and then along others
+                    names, piece = kernel.inputs[0], operands[0]
+                    keys = tuple("lo:hi" if n == label and axis else ":" for axis, n in enumerate(names))
+                    sizes = tuple(rows if n == label else s for n, s in zip(names, piece.sizes, strict=True))
+                    operands[0] = replace(piece, name=out.fresh(), sizes=sizes, owned=False)
+                    body.append(Instruction(Index((names,), names, keys), (operands[0],), (piece,)))
+                    loop.append(label)
                 body.append(replace(step, operands=tuple(operands), targets=(operands[0],)))
                 loop.append(label)
                 continue
@@ -333,7 +354,9 @@ class Group:
             chunks,
         )
         flops = sum(step.flops for step in steps)
-        moved = 8 * sum(out.count(r.sizes) for r in (*read, *written))
+        partly = {step.target.name for step in steps if step.writes}  # of these a part is touched
+        moved = 8 * sum(out.count(r.sizes) for r in (*read, *written) if r.name not in partly)
+        moved += sum(step.bytes for step in steps if step.writes and step.target in written)
         yield from before
         yield Instruction(blocks, tuple(written), tuple(r for r in read if r not in written), flops, moved)
         yield from after

@@ -122,7 +122,7 @@ class Product(Kernel):
         if method == "dot":
             if len(self.summed) == 1:
                 return f"{a} @ {b}"
-            return f"np.dot({a}.reshape(-1), {align(b, lb, la)}.reshape(-1))"
+            return f"np.dot({a}.reshape(-1), {b}.reshape(-1))"
         if method == "einsum":
             return f'np.einsum("{self.title}", {a}, {b})'
         left, right = self._matrices(names, size)
@@ -152,7 +152,7 @@ class Product(Kernel):
             return 0
         (la, lb), (batch, rows, columns) = self.inputs, self._free()
         if self._method() == "dot":
-            return count(lb) if len(self.summed) > 1 and la != lb else 0
+            return 0
         summed = summed_order(la, lb, self.output, batch)
         packed = [(la, rows, summed), (lb, summed, columns)]
         return sum(count(labels) for labels, first, second in packed if is_packed(labels, batch, first, second))
@@ -166,11 +166,18 @@ class Product(Kernel):
             tuple(label for label in output if label not in la),
         )
 
+    @property
+    def loops(self) -> bool:
+        """Whether NumPy's own loops do it, one thread of them, and not BLAS."""
+        return self.entrywise or self._method() == "einsum"
+
     def _method(self) -> str:
         batch, rows, columns = self._free()
         if batch and not (rows and columns):
             return "einsum"
-        return "matmul" if rows or columns else "dot"
+        if rows or columns:
+            return "matmul"
+        return "dot" if self.inputs[0] == self.inputs[1] or len(self.summed) == 1 else "einsum"
 
     def _matrices(self, names: Sequence[str], size: Size) -> tuple[str, str]:
         """The operands as (stacks of) matrices, rows by summed and summed by columns; views where strides allow."""

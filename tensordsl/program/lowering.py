@@ -7,6 +7,7 @@ contraction path; what is structure (deltas, ones, groups, scattered slices) sta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from itertools import combinations
 
 from tensordsl.contraction import as_operands, contract, is_structured, number_of
@@ -34,6 +35,8 @@ class Lowering:
         self._cores: dict[tuple[Expr, bool], Term] = {}
         self._products = Products(out, lambda inverse: self.dense(inverse).register, self._applied_often)
         self._inverse_uses: dict[Expr, int] = {}
+        self._roots: dict[str, Register] = {}
+        self._results: frozenset[Expr] = frozenset()
         self._needed: set[Expr] = set()  # inverses that must be there as arrays
         self._multiples: set[object] = set()  # products that are computed once for several coefficients
         for symbol, name in arguments.items():
@@ -56,9 +59,9 @@ class Lowering:
         self._multiples = {found for found, several in coefficients.items() if len(several) > 1}
         only_terms: set[Expr] = {child for node in order if isinstance(node, Sum) for child in node.terms}
         only_terms -= {child for node in order if not isinstance(node, Sum) for child in node.children}
-        top = set(roots)
+        self._results = frozenset(roots)
         for node in order:
-            if node in top or self._lazy(node) or number_of(node) is not None:
+            if node in self._results or self._lazy(node) or number_of(node) is not None:
                 continue
             if node in only_terms and isinstance(node, Contraction):
                 continue
@@ -136,7 +139,7 @@ class Lowering:
             factored = take_out_common_factors(node)
             if factored is not node:
                 return self.dense(factored)
-        return assemble(self.out, self.terms(node), node)
+        return assemble(self.out, self.terms(node), node, node in self._results)
 
     def _primitive(self, node: Primitive) -> Register:
         arguments = [self.full(child) for child in node.children]
@@ -173,8 +176,12 @@ class Lowering:
                 whole = is_truth(child) and not node.record.truth and not (node.record.name == "where" and not values)
                 arguments.append(len(values))
                 values.append(self.number(child, "np.int64") if whole else self.dense(child))
-        axes = union(self.out, values, node) if values else ()
+        axes = union(self.out, values, node, node in self._results) if values else ()
         template, name, ufunc = self.out.template(node.record, len(arguments)), node.record.name, node.record.ufunc
+        if node.record.name == "sqrt" and values and values[0].axes == axes:
+            return Value(self._root(values[0].register, axes), axes)
+        if isinstance(exponent, int | float | Fraction) and abs(exponent) == 1.5 and values[0].axes == axes:
+            return Value(self._half_power(values[0].register, axes, exponent > 0), axes)
         if exponent == -1:
             template, name, ufunc, arguments = "1 / {1}", "1/x", "np.divide", ["1", arguments[0]]
         elif exponent is not None and not isinstance(exponent, complex):
@@ -191,6 +198,21 @@ class Lowering:
             own_dtype=node.record.truth or any(isinstance(number_of(child), complex) for child in node.children),
         )
         return Value(register, axes)
+
+    def _half_power(self, register: Register, axes: Labels, above: bool) -> Register:
+        """x^(3/2) as x times its root, x^(-3/2) as 1/x by its root: a power takes ten times as long."""
+        sizes, x, root = register.sizes, (register, axes), (self._root(register, axes), axes)
+        if above:
+            return self.out.map("{0} * {1}", "x*y", [x, root], axes, sizes, ufunc="np.multiply")
+        inverse = self.out.map("1 / {1}", "1/x", [x], axes, sizes, arguments=("1", 0), ufunc="np.divide")
+        return self.out.map("{0} / {1}", "x/y", [(inverse, axes), root], axes, sizes, ufunc="np.divide")
+
+    def _root(self, register: Register, axes: Labels) -> Register:
+        """The square root, found once."""
+        if register.name not in self._roots:
+            made = self.out.map("np.sqrt({0})", "sqrt", [(register, axes)], axes, register.sizes, ufunc="np.sqrt")
+            self._roots[register.name] = made
+        return self._roots[register.name]
 
     # --- contractions ---------------------------------------------------------------------------------------------
 
