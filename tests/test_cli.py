@@ -427,12 +427,13 @@ def test_plan(run):
 
 def test_plan_shows_what_is_done_in_blocks_and_where_the_time_goes(run):
     _, out, _ = run("plan", FLAGSHIP, "--wrt", "x", "--size", "k=400")
-    assert re.search(r"blocks +along k +\d+ rows at a time.* 640k .* █{6}\S* +\d\d%\n", out)
+    assert re.search(r"allocate .* █{9}\S* +\d+%\n", out)
+    assert re.search(r"blocks +along k +\d+ rows at a time.* 640k .* \d\.\d%\n", out)
     assert re.search(r"    contract +ij,j->ij +t0 = A \* x +160k\n", out)
     assert "in_blocks" not in out
     _, out, _ = run("plan", FLAGSHIP, "--wrt", "x", "--size", "k=400", "--ascii")
     assert out.isascii()
-    assert re.search(r"#{6,7} +\|? *\d\d%", out)
+    assert re.search(r"#{9,10} +\d+%", out)
 
 
 def test_plan_within_memory(run):
