@@ -114,7 +114,7 @@ def _reach(instruction: Instruction, out: Emitter) -> int:
 
 def _multiplies_matrices(kernel: Kernel) -> bool:
     """Whether much is done with each entry: that belongs to BLAS, as a whole."""
-    if not isinstance(kernel, Product) or kernel.entrywise:
+    if not isinstance(kernel, Product) or kernel.loops:
         return False
     everything = {label for labels in (*kernel.inputs, kernel.output) for label in labels}
     return not any(everything <= set(labels) for labels in kernel.inputs)

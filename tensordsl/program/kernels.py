@@ -97,7 +97,7 @@ class Kernel:
 class Product(Kernel):
     """Two operands multiplied, and summed over the labels that the output lacks: out = Σ a b."""
 
-    by_einsum: bool = False  # a product without a sum whose operands both are repeated: einsum has the shorter loops
+    by_einsum: bool = False  # where its loops are better than those of a broadcast product or of BLAS
 
     kind = "contract"
 
@@ -126,7 +126,7 @@ class Product(Kernel):
         if method == "einsum":
             return f'np.einsum("{self.title}", {a}, {b})'
         left, right = self._matrices(names, size)
-        batch, rows, columns = self._free()
+        batch, rows, columns = self.free
         product = f"{left} @ {right}"
         if len(rows) <= 1 and len(columns) <= 1 and ((rows and columns) or not batch):
             return product
@@ -141,23 +141,24 @@ class Product(Kernel):
         method = self._method()
         if method == "einsum":
             return f'np.einsum("{self.title}", {a}, {b}, out={out})'
-        batch, rows, columns = self._free()
+        batch, rows, columns = self.free
         if method == "matmul" and len(rows) <= 1 and len(columns) <= 1 and ((rows and columns) or not batch):
             left, right = self._matrices(names, size)
             return f"np.matmul({left}, {right}, out={out})"
         return None
 
     def hidden(self, count: Count) -> int:
-        if self.entrywise or self._method() == "einsum":
+        if self.loops:
             return 0
-        (la, lb), (batch, rows, columns) = self.inputs, self._free()
+        (la, lb), (batch, rows, columns) = self.inputs, self.free
         if self._method() == "dot":
             return 0
         summed = summed_order(la, lb, self.output, batch)
         packed = [(la, rows, summed), (lb, summed, columns)]
         return sum(count(labels) for labels, first, second in packed if is_packed(labels, batch, first, second))
 
-    def _free(self) -> tuple[Labels, Labels, Labels]:
+    @property
+    def free(self) -> tuple[Labels, Labels, Labels]:
         """The labels of both operands, of the first alone and of the second alone, in the order of the output."""
         (la, lb), output = self.inputs, self.output
         return (
@@ -169,10 +170,10 @@ class Product(Kernel):
     @property
     def loops(self) -> bool:
         """Whether NumPy's own loops do it, one thread of them, and not BLAS."""
-        return self.entrywise or self._method() == "einsum"
+        return self.entrywise or self.by_einsum or self._method() == "einsum"
 
     def _method(self) -> str:
-        batch, rows, columns = self._free()
+        batch, rows, columns = self.free
         if batch and not (rows and columns):
             return "einsum"
         if rows or columns:
@@ -181,7 +182,7 @@ class Product(Kernel):
 
     def _matrices(self, names: Sequence[str], size: Size) -> tuple[str, str]:
         """The operands as (stacks of) matrices, rows by summed and summed by columns; views where strides allow."""
-        batch, rows, columns = self._free()
+        batch, rows, columns = self.free
         (la, lb), (a, b) = self.inputs, names
         summed = summed_order(la, lb, self.output, batch)
         return fold(a, la, batch, rows, summed, size), fold(b, lb, batch, summed, columns, size)

@@ -18,6 +18,7 @@ from tensordsl.program.kernels import Apply, Labels, Total, align, product
 from tensordsl.program.paths import Path, cost, path
 
 LARGE = 1 << 12  # entries from which an outer product is worth the reading of its labels
+TINY = 64  # entries of matrices so small that a stack of products is made faster entry by entry
 
 Sizes = Mapping[Label, AnySize]
 
@@ -187,6 +188,9 @@ class Products:
             pair = [b.register, a.register] if swapped else [a.register, b.register]
             repeated = all(set(kernel.output) - set(labels) for labels in kernel.inputs)
             if kernel.entrywise and repeated and self._out.count(sizes[la] for la in kernel.output) >= LARGE:
+                kernel = replace(kernel, by_einsum=True)
+            batch, rows, columns = kernel.free
+            if batch and kernel.summed and self._out.count(sizes[la] for la in (*rows, *columns)) <= TINY:
                 kernel = replace(kernel, by_einsum=True)
             register = self._out.multiply(kernel, pair, [sizes[la] for la in kernel.output])
             self._made[key] = (register, tuple(names.index(la) for la in kernel.output))
