@@ -112,6 +112,7 @@ def test_one_row_and_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "thread_count", lambda: 1)
     assert [row.text for row in td.plan(ACTION, k=10**6).rows()] == ["1 row at a time"]
     assert [row.labels for row in td.plan(ACTION, k=10**6).rows()] == ["along k"]
+    assert td.plan(td.exp(td.vector("z", k + 1)), k=10**6).rows()[0].labels == "along k + 1"
 
 
 def test_a_notebook_shows_the_table() -> None:
@@ -145,7 +146,7 @@ def test_every_arrow_joins_nodes(e: td.Expr, size: int) -> None:
 def test_blocks_stand_in_a_frame(in_blocks: None) -> None:
     text = td.plan(FLAGSHIP, k=400).to_dot()
     assert "subgraph cluster_step1 {" in text
-    assert 'label="along k, 200 rows at a time, 2 threads  ·  640k flops' in text
+    assert r'label="along k, 200 rows at a time, 2 threads\l640k flops' in text
     assert '"iji->ij\\"' in text.replace('\\"iji', '"iji')  # quotes are escaped
     assert re.search(r'-> result0 \[label=" 512 MB", penwidth=2\.5\]', text)
     assert picture.shade(0) == "#ffffff"

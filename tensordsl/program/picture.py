@@ -74,9 +74,10 @@ class Drawing:
                 yield f"    {self._step(name, row, edges)}"
                 continue
             assert isinstance(row.step.kernel, Blocks)
-            title = f"{row.labels}, {manner(row.step.kernel)}  ·  {cost(row)}"
+            lines = (f"{row.labels}, {manner(row.step.kernel)}", cost(row))
+            title = "".join(f"{_quoted(line)}\\l" for line in lines)
             yield f"    subgraph cluster_{name} {{"
-            yield f'        label="{_quoted(title)}"; fillcolor="{shade(row.share)}"; {FRAME};'
+            yield f'        label="{title}"; fillcolor="{shade(row.share)}"; {FRAME};'
             for inner, step in enumerate(row.body):
                 yield f"        {self._step(f'{name}_{inner}', step, edges, within=True)}"
             yield "    }"

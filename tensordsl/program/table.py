@@ -41,7 +41,10 @@ class Row:
     @property
     def labels(self) -> str:
         kernel = self.step.kernel
-        return f"along {kernel.extent}" if isinstance(kernel, Blocks) else kernel.title
+        if not isinstance(kernel, Blocks):
+            return kernel.title
+        extent = kernel.extent
+        return f"along {extent[1:-1] if extent.startswith('(') else extent}"  # a sum is in parentheses
 
     def cells(self, within: bool = False) -> tuple[str, ...]:
         """The row as texts under `TITLES`; `within` blocks, arrays stay in the cache and the share is that of all."""
