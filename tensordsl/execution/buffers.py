@@ -68,7 +68,8 @@ def store(values: Any, arrays: Sequence[Any]) -> None:
         dtype = np.asarray(value).dtype
         if not np.can_cast(dtype, array.dtype, "same_kind"):
             raise BindError(
-                f"out has the dtype {array.dtype}; the result, of {dtype}, does not fit. Give np.empty(..., np.{dtype})."
+                f"out has the dtype {array.dtype}; the result, of {dtype}, does not fit. "
+                f"Give np.empty(..., np.{dtype})."
             )
         array[...] = value
 

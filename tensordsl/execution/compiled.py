@@ -15,7 +15,7 @@ from tensordsl.execution.binding import Bound, bind, check_sizes, needed_symbols
 from tensordsl.execution.buffers import check_out, stored
 from tensordsl.execution.factored import Factored
 from tensordsl.execution.interpreter import interpreted
-from tensordsl.execution.namespaces import Space
+from tensordsl.execution.namespaces import Space, foreign_key
 from tensordsl.execution.operators import operator_maker
 from tensordsl.execution.running import guarded, loaded, one_dtype
 from tensordsl.execution.structure import structure_of
@@ -70,10 +70,14 @@ class CompiledFunction:
 
         Arrays of other kinds than NumPy's own (masked ones, matrices) are looked at anew each time.
         """
-        key: tuple[Any, ...] = tuple([(a.shape, a.dtype) for a in arrays if type(a) is np.ndarray])
+        key: tuple[Any, ...] = tuple([(a.shape, a.dtype) if type(a) is np.ndarray else foreign_key(a) for a in arrays])
         if len(named) > len(arrays):  # more is given, which may say a size
             names = self._names
-            more = [(n, v if type(v) is int else v.shape) for n, v in named.items() if n not in names]
+            more = [
+                (n, v if type(v) is int else v.shape if type(v) is np.ndarray else foreign_key(v))
+                for n, v in named.items()
+                if n not in names
+            ]
             key = (key, tuple(more))
         return key
 
@@ -121,7 +125,7 @@ class CompiledFunction:
             check_sizes(self.expressions, bound.sizes)
             run = self._plan(bound.arrays, bound.sizes) if bound.space is None else self._over(bound.space, bound)
             self._remember(key, run)
-        if data is None and bound.space is None and len(named) > len(self._names):
+        if data is None and (bound.space is not None or len(named) > len(self._names)):
             with suppress(AttributeError):
                 self._remember(self._quick_key(bound.arrays, named), run)
         return run(*bound.arrays)
@@ -212,7 +216,8 @@ def compile(e: Any, output: str = "dense", *, memory: int | str | None = None) -
     With `memory`, bytes or a text such as "2GiB", a plan holds no more than that at once, its result included and the
     data not. The arrays that a function works in are kept between its calls, a set for each call at the same time.
 
-    Raises `UnsupportedError` for another output, `PlanError` where no plan keeps within the memory, `ShapeError` for an operator that is no matrix, and, when called,
+    Raises `UnsupportedError` for another output, `ShapeError` for an operator that is no matrix, and, when called,
+    `PlanError` where no plan keeps within the memory,
     `BindError` for data that is missing or ill-shaped.
 
     >>> import numpy as np, tensordsl as td
@@ -254,6 +259,7 @@ def evaluate(
     e: Expr, data: Mapping[Any, Any] | None = None, /, *, memory: int | str | None = None, **named: Any
 ) -> Any:
     """The value of an expression, an array or a number."""
-    if memory is not None and any(found.name == "memory" for found in (*e.symbols, *e.dims)):
+    names = {symbol.name for symbol in e.symbols} | {found.name for found in e.dims}
+    if memory is not None and "memory" in names:
         named["memory"], memory = memory, None  # data by that name
     return _evaluator(e, byte_count(memory))(data, **named)

@@ -200,10 +200,10 @@ class Group:
                 classes.join(("label", place, label), ("label", place, label))
         found = []
         for members_of in classes.all():
-            labels = {key[1]: key[2] for key in members_of if key[0] == "label"}
-            alone = sum(key[0] == "label" for key in members_of) == len(labels) == len(members)
-            if alone and self._goes_along(members, labels, linked_roots):
-                found.append(tuple(labels[place] for place in members))
+            called = {int(key[1]): key[2] for key in members_of if key[0] == "label"}
+            alone = sum(key[0] == "label" for key in members_of) == len(called) == len(members)
+            if alone and self._goes_along(members, called, linked_roots):
+                found.append(tuple(called[place] for place in members))
         return found
 
     def _goes_along(self, members: Sequence[int], labels: dict[int, Label], linked: set[str]) -> bool:

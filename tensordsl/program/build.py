@@ -75,12 +75,12 @@ def build(
     expressions = cheapest(expressions, lambda roots: seconds(lowered(roots)[0].instructions))
     out, kept = lowered(expressions)
     itemsize = np.dtype(dtype or "float64").itemsize
-    instructions, roots = out.instructions, frozenset(register.root for register in kept)
+    steps, roots = out.instructions, frozenset(register.root for register in kept)
     if dtype is not None:
-        instructions = without_copies([of_dtype(step, f"np.{dtype}") for step in instructions], roots)
-    instructions = late(instructions, roots)
+        steps = without_copies([of_dtype(step, f"np.{dtype}") for step in steps], roots)
+    steps = late(steps, roots)
     places = [variable("out", taken) for _ in kept] if stored else []
-    given = into(instructions, kept, places) if stored else Given(tuple(instructions), {}, ())
+    given = into(steps, kept, places) if stored else Given(tuple(steps), {}, ())
     if stored == "again":
         given = again(given, out.fresh) or given
     writer, written = _written(given, kept, out, dtype, memory)

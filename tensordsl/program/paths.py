@@ -82,7 +82,8 @@ def _searched(
     if len(operands) > SEARCHED:
         other = _cotengra(operands, keep, sizes)
         found += [] if other is None else [_pairs(other, len(labels))]
-    return tuple(min(found, key=lambda steps: cost(labels, steps, wanted, numbers)))
+    best = min(found, key=lambda steps: cost(labels, steps, wanted, numbers))
+    return tuple(best)
 
 
 def _opt_einsum(
@@ -94,7 +95,7 @@ def _opt_einsum(
     method = "optimal" if len(labels) <= SEARCHED else "auto-hq"
     state = random.getstate()  # its search is repeatable since it seeds the generator that everybody shares
     try:
-        return opt_einsum.paths.get_path_fn(method)(list(labels), keep, dict(sizes))
+        return list(opt_einsum.paths.get_path_fn(method)(list(labels), keep, dict(sizes)))
     finally:
         random.setstate(state)
 

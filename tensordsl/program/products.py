@@ -202,7 +202,7 @@ class Products:
     def _solve(self, a: Operand, b: Operand, keep: Sequence[Label], sizes: Sizes) -> Operand | None:
         """An inverse times a vector or matrix, as the solution of a linear system; None where it is no such product."""
         way = _solving(a, b, keep)
-        if way is None:
+        if way is None or a.inverse is None:
             return None
         if way.key in self._made:
             return Operand(self._made[way.key][0], way.labels)

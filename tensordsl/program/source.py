@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import NamedTuple
 
 from tensordsl.dims import AnySize
 from tensordsl.labels import Label
@@ -37,6 +38,17 @@ class Piece:
     chunks: int
     rows: int
     heads: list[str] = field(default_factory=list)
+
+
+class _Place(NamedTuple):
+    """What is known where a step stands: what dies there, and where everything is stored."""
+
+    dying: Sequence[str]
+    given: Mapping[str, str]
+    roots: set[str]
+    storage: dict[str, int | None]  # the array of the workspace that a root is in, None for one of its own
+    alive: dict[str, int]
+    free: list[int]
 
 
 def label_sizes(instruction: Instruction) -> dict[Label, AnySize]:
@@ -125,30 +137,10 @@ class Writer:
                 source = kernel.source(names, sizes.__getitem__)
                 new = [source if instruction.writes else f"{instruction.target.name} = {source}"]
             else:
-                target = instruction.target
-                reused = reusable(instruction, dying) if self._one_dtype else None
-                if reused is not None and (
-                    target.root in given or (target.root in roots and storage.get(reused.root) is not None)
-                ):
-                    reused = None  # what is returned is never storage that is kept
-                over = isinstance(kernel, Pack) and reused is not None
-                out = None if reused is None else reused.name
-                if reused is None:
-                    out = given.get(target.root)
-                    if out is None and target.root not in roots:
-                        out = self._slot(instruction, piece, place, free, storage)
-                new = over_lines(instruction, names, sizes, out) if not over else [f"{target.name} = {out}"]
-                if reused is not None and new is not None:
-                    storage[target.root] = storage.pop(reused.root, None)
-                    alive[target.root] = alive.pop(reused.root, 0)
-                elif new is not None and out is not None:
-                    alive[target.root] = 0
-                if new is None:
-                    new = [f"{target.name} = {kernel.source(names, sizes.__getitem__)}"]
-                if target.root not in alive:
-                    alive[target.root] = self._count(target.sizes)
-                    self._release(storage.pop(target.root, None), free)
-                source = "; ".join(new).removeprefix(f"{target.name} = ")
+                new = self._stored(
+                    instruction, names, sizes, _Place(dying, given, roots, storage, alive, free), piece, place
+                )
+                source = "; ".join(new).removeprefix(f"{instruction.target.name} = ")
             lines += new
             done.append(replace(instruction, source=source))
             if not isinstance(kernel, Blocks):
@@ -157,7 +149,7 @@ class Writer:
                 if not instruction.writes and instruction.target.root in given and not writes_into(instruction):
                     hidden += self._count(instruction.target.sizes)  # made first, then copied
             peak = max(peak, sum(alive.values()) + hidden)
-            gone = []
+            gone: list[str] = []
             for root in dying:
                 self._release(storage.pop(root, None), free)
                 alive.pop(root, None)
@@ -165,6 +157,34 @@ class Writer:
             if gone and any(r.ndim or self._count(r.sizes) > SMALL for r in instruction.operands):
                 lines.append(f"del {', '.join(gone)}")
         return Written(tuple(done), tuple(lines), peak)
+
+    def _stored(
+        self,
+        instruction: Instruction,
+        names: Sequence[str],
+        sizes: Mapping[Label, str],
+        at: _Place,
+        piece: Piece | None,
+        place: int,
+    ) -> list[str]:
+        """The lines that make a new array: over an operand that dies, in an array given, in the workspace, or anew."""
+        kernel, target = instruction.kernel, instruction.target
+        reused = reusable(instruction, at.dying) if self._one_dtype else None
+        if reused is not None and target.root in at.roots and at.storage.get(reused.root) is not None:
+            reused = None  # what is returned is never storage that is kept
+        if reused is not None and target.root not in at.given:
+            at.storage[target.root] = at.storage.pop(reused.root, None)
+            at.alive[target.root] = at.alive.pop(reused.root, 0)
+            if isinstance(kernel, Pack):
+                return [f"{target.name} = {reused.name}"]
+            return over_lines(instruction, names, sizes, reused.name)
+        out = at.given.get(target.root)
+        if out is None and target.root not in at.roots:
+            out = self._slot(instruction, piece, place, at.free, at.storage)
+        at.alive[target.root] = 0 if out is not None else self._count(target.sizes)
+        if out is not None:
+            return over_lines(instruction, names, sizes, out)
+        return [f"{target.name} = {kernel.source(names, sizes.__getitem__)}"]
 
     def _place(self, instructions: Sequence[Instruction], place: int, last: Mapping[str, int]) -> str | None:
         """The part of an array that the next step writes just this step's result into, where it can be made there."""
@@ -263,13 +283,9 @@ def _cut(axes: Sequence[int]) -> str:
     return ", ".join("lo:hi" if axis in axes else ":" for axis in range(max(axes) + 1))
 
 
-def over_lines(
-    instruction: Instruction, names: Sequence[str], sizes: Mapping[Label, str], out: str | None
-) -> list[str] | None:
-    """The lines that leave the result of a step in an array that is there; None where that gains nothing."""
+def over_lines(instruction: Instruction, names: Sequence[str], sizes: Mapping[Label, str], out: str) -> list[str]:
+    """The lines that leave the result of a step in an array that is there."""
     kernel, target = instruction.kernel, instruction.target.name
-    if out is None:
-        return None
     if isinstance(kernel, Empty):
         return [f"{target} = {out}"]
     if isinstance(kernel, Full):

@@ -10,9 +10,6 @@ from contextvars import copy_context
 from functools import cache
 from typing import Any
 
-if hasattr(os, "register_at_fork"):  # the threads of a parent are not in its child
-    os.register_at_fork(after_in_child=lambda: pool.cache_clear())  # noqa: PLW0108 - it is defined below
-
 
 @cache
 def thread_count() -> int:
@@ -25,6 +22,10 @@ def thread_count() -> int:
 @cache
 def pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, thread_count() - 1), thread_name_prefix="tensordsl")
+
+
+if hasattr(os, "register_at_fork"):  # the threads of a parent are not in its child
+    os.register_at_fork(after_in_child=pool.cache_clear)
 
 
 def in_blocks(function: Callable[..., None], extent: int, chunks: int, *arguments: Any) -> None:
