@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
+from functools import lru_cache
 from importlib import import_module
 from math import gcd, lcm
 from numbers import Number
@@ -17,6 +18,8 @@ from unicodedata import normalize
 import numpy as np
 
 from tensordsl.errors import BindError, ParseError, ShapeError
+
+KNOWN = 1 << 12  # texts that are remembered
 
 
 class Operations(dict[str, Callable[..., Any]]):
@@ -129,16 +132,21 @@ class Size:
         return str(self)
 
     def __str__(self) -> str:
-        whole, divisor = over_one_line(self)
-        if divisor != 1:
-            return f"({whole})/{divisor}"
-        text = ""
-        for monomial, coefficient in self.terms:
-            names = [name if power == 1 else f"{name}**{power}" for name, power in monomial]
-            magnitude = abs(coefficient)
-            body = "*".join(names if magnitude == 1 and names else [str(magnitude), *names])
-            text += (" - " if coefficient < 0 else " + ") + body
-        return text[3:] if text.startswith(" + ") else "-" + text[3:]
+        return _text(self)
+
+
+@lru_cache(maxsize=KNOWN)
+def _text(size: Size) -> str:
+    whole, divisor = over_one_line(size)
+    if divisor != 1:
+        return f"({whole})/{divisor}"
+    text = ""
+    for monomial, coefficient in size.terms:
+        names = [name if power == 1 else f"{name}**{power}" for name, power in monomial]
+        magnitude = abs(coefficient)
+        body = "*".join(names if magnitude == 1 and names else [str(magnitude), *names])
+        text += (" - " if coefficient < 0 else " + ") + body
+    return text[3:] if text.startswith(" + ") else "-" + text[3:]
 
 
 def _beyond(name: str, a: Any, b: Any) -> Any:
@@ -301,6 +309,7 @@ def content(size: AnySize) -> tuple[int, AnySize]:
     return common, _collect([(monomial, coefficient // common) for monomial, coefficient in size.terms])
 
 
+@lru_cache(maxsize=KNOWN)
 def over_one_line(size: AnySize) -> tuple[AnySize, int]:
     """A size as whole multiples of its dimensions, over one number: k*(k + 1)/2 is (k**2 + k, 2)."""
     divisor = lcm(*(Fraction(c).denominator for _, c in _terms(size)))

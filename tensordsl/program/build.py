@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from itertools import chain, count
 
 import numpy as np
@@ -65,15 +66,16 @@ def build(
     known = {**dict.fromkeys(assumed, ASSUMED_SIZE), **sizes}
     names = {d: variable(d, taken) for d in dims}
 
-    def lowered(roots: Sequence[Expr]) -> tuple[Emitter, list[Register]]:
+    @cache  # what was lowered to be compared need not be lowered again
+    def lowered(roots: tuple[Expr, ...]) -> tuple[Emitter, list[Register]]:
         out = Emitter(names, known, set(taken), dict(called), dtype)
         lowering = Lowering(arguments, out)
         lowering.prepare(roots)
         returned: list[Register] = []
         return out, [_fresh(lowering, root, returned) for root in roots]
 
-    expressions = cheapest(expressions, lambda roots: seconds(lowered(roots)[0].instructions))
-    out, kept = lowered(expressions)
+    chosen = cheapest(expressions, lambda roots: seconds(lowered(tuple(roots))[0].instructions))
+    out, kept = lowered(tuple(chosen))
     itemsize = np.dtype(dtype or "float64").itemsize
     steps, roots = out.instructions, frozenset(register.root for register in kept)
     if dtype is not None:

@@ -25,7 +25,8 @@ BANDWIDTH = 1e10  # bytes a second
 CALL = 1e-6  # seconds
 GAIN = 1.5  # how much less a product made term by term must cost: it may round more where terms cancel
 NODES = 400  # beyond so many, an expression is taken as it is
-TRIED = 4  # sums that are tried term by term, the largest
+WORTH = 5e-5  # seconds below which a better plan saves less than finding it takes
+TRIED = 3  # sums that are tried term by term, the largest
 
 
 def seconds(instructions: Sequence[Instruction]) -> float:
@@ -54,6 +55,8 @@ def cheapest(roots: Sequence[Expr], cost: Callable[[Sequence[Expr]], float]) -> 
     if len(nodes) > NODES or not any(_has_a_choice(node) for node in nodes):
         return roots
     tried: dict[tuple[Expr, ...], float] = {tuple(roots): cost(roots)}
+    if tried[tuple(roots)] < WORTH:
+        return roots
     for change in (_joined, _arranged):
         for found in list(tried):
             changed = tuple(rebuild(root, change) for root in found)

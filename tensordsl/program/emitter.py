@@ -6,7 +6,7 @@ from cmath import isfinite
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import isnan
+from math import isnan, prod
 
 import numpy as np
 
@@ -67,6 +67,8 @@ class Emitter:
         self._names = names  # the variable that holds each dimension
         self._reserved = set(reserved)
         self.called = called  # the names of the routines
+        self._texts: dict[AnySize, str] = {}
+        self._numbers: dict[AnySize, int] = {}
         self._count = 0
         self._positions: dict[Select, Register] = {}
         self._scales: dict[tuple[str, str], Register] = {}
@@ -98,6 +100,11 @@ class Emitter:
 
     def size(self, size: AnySize) -> str:
         """The source of a size."""
+        if size not in self._texts:
+            self._texts[size] = self._size(size)
+        return self._texts[size]
+
+    def _size(self, size: AnySize) -> str:
         if isinstance(size, int):
             return str(size)
         whole, divisor = over_one_line(size)
@@ -115,13 +122,14 @@ class Emitter:
         return tuple(map(self.size, sizes))
 
     def number(self, size: AnySize) -> int:
-        return evaluate(size, self.sizes)
+        if isinstance(size, int):
+            return size
+        if size not in self._numbers:
+            self._numbers[size] = evaluate(size, self.sizes)
+        return self._numbers[size]
 
     def count(self, sizes: Iterable[AnySize]) -> int:
-        total = 1
-        for size in sizes:
-            total *= evaluate(size, self.sizes)
-        return total
+        return prod(map(self.number, sizes))
 
     def emit(
         self,
