@@ -6,14 +6,23 @@ import weakref
 from collections.abc import Callable, Sequence
 from itertools import combinations, product
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tensordsl.errors import BindError, show_shape
 
-# By the array that owns the memory: who filled which part of it last. An entry goes with its array.
-_filled: dict[int, tuple[weakref.ref[Any], tuple[Any, ...], object]] = {}
+
+class Filled(NamedTuple):
+    """Who filled which part of the memory of an array last."""
+
+    owner: weakref.ref[Any]
+    part: tuple[Any, ...]
+    ends: tuple[int, int]
+    token: object
+
+
+_filled: dict[int, Filled] = {}  # by the array that owns the memory; an entry goes with its array
 _lock = Lock()
 
 
@@ -42,7 +51,7 @@ def stored(
     `direct` are two programs that write there, one whatever the arrays hold, one where it has filled them before. Where
     there are none, or arrays share memory with data, new results of `plan()` are copied.
     """
-    token = object()  # of the zeros that these programs leave
+    token = object()  # of the zeros that these programs leave, in each of their results others
     copied: list[Callable[..., Any]] = []
 
     def run(arrays: Sequence[Any], values: Sequence[Any]) -> None:
@@ -51,12 +60,12 @@ def stored(
                 copied.append(plan())
             store(copied[0](*values), arrays)
             return
-        filled = all(filled_by(array) is token for array in arrays)
+        filled = all(filled_by(array) == (token, place) for place, array in enumerate(arrays))
         for array in arrays:
             forget(array)
         direct[filled](*values, *arrays)
-        for array in arrays:
-            remember(array, token)
+        for place, array in enumerate(arrays):
+            remember(array, (token, place))
 
     return run
 
@@ -87,19 +96,23 @@ def remember(array: Any, token: object) -> None:
     owner = _owner(array)
     key = id(owner)
     with _lock:
-        _filled[key] = (weakref.ref(owner, lambda _: _filled.pop(key, None)), _part(array), token)
+        _filled[key] = Filled(weakref.ref(owner, lambda _: _filled.pop(key, None)), _part(array), _ends(array), token)
 
 
 def forget(array: Any) -> None:
     """Note that an array holds something else now, or will if a write is broken off."""
+    first, end = _ends(array)
     with _lock:
-        _filled.pop(id(_owner(array)), None)
+        for key, found in list(_filled.items()):  # other arrays may be of the same memory, as np.frombuffer makes them
+            if key == id(_owner(array)) or (first < found.ends[1] and found.ends[0] < end):
+                _filled.pop(key, None)
 
 
 def filled_by(array: Any) -> object | None:
     """Who filled exactly this part of the memory last."""
     found = _filled.get(id(_owner(array)))
-    return found[2] if found is not None and found[0]() is _owner(array) and found[1] == _part(array) else None
+    known = found is not None and found.owner() is _owner(array) and found.part == _part(array)
+    return found.token if found is not None and known else None
 
 
 def _owner(array: Any) -> Any:
@@ -110,3 +123,11 @@ def _owner(array: Any) -> Any:
 
 def _part(array: Any) -> tuple[Any, ...]:
     return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype
+
+
+def _ends(array: Any) -> tuple[int, int]:
+    """The addresses between which an array lies."""
+    first = end = array.__array_interface__["data"][0]
+    for stride, size in zip(array.strides, array.shape, strict=True):
+        first, end = first + min(0, stride * (size - 1)), end + max(0, stride * (size - 1))
+    return first, end + array.itemsize
