@@ -26,14 +26,14 @@ Function = Callable[..., Any]
 STANDARD = {  # what the standard calls the functions that it names otherwise
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2", "arcsinh": "asinh", "arccosh": "acosh",
     "arctanh": "atanh", "concatenate": "concat", "cumprod": "cumulative_prod", "cumsum": "cumulative_sum",
-    "transpose": "permute_dims",
+    "transpose": "permute_dims", "fabs": "abs",
 }  # fmt: skip
 OPERATORS: dict[str, Function] = {
     "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "negative": operator.neg,
 }  # fmt: skip
 FLOATING = {  # of floating-point numbers, which whole ones are made first
     "exp", "expm1", "log", "log1p", "log2", "log10", "logaddexp", "sqrt", "reciprocal", "sin", "cos", "tan", "arcsin",
-    "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "hypot",
+    "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "hypot", "fabs",
 }  # fmt: skip
 ENTRYWISE = {"abs", "sign", "square", "maximum", "minimum", "floor", "ceil", "conj", "isfinite", "isnan"}
 LOGICAL = {"logical_and", "logical_or", "logical_not"}

@@ -9,7 +9,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property, reduce
+from functools import cache, cached_property, lru_cache, reduce
 from math import prod
 from typing import Any
 
@@ -43,22 +43,14 @@ class Space:
 
     def kind(self, value: Any) -> int:
         """Where the numbers of a value stand in `NUMBERS`; -1 for what are no numbers."""
-        if isinstance(value, complex | float | int):
-            return KINDS.index(next(kind for kind in KINDS if isinstance(value, kind)))
-        return next((place for place, kind in enumerate(NUMBERS) if self.xp.isdtype(value.dtype, kind)), -1)
+        return kind_of(self.xp, type_of(value))
 
     def dtype(self, *values: Any) -> Any:
         """The dtype that holds all of some values, arrays and numbers.
 
         A number takes the precision of an array beside it, and so do whole numbers beside floating-point ones.
         """
-        kinds = [self.kind(value) for value in values]
-        top = max(kinds)
-        found = [v.dtype for v, kind in zip(values, kinds, strict=True) if hasattr(v, "dtype") and min(top, 2) <= kind]
-        if top < 2:
-            return self.xp.result_type(*found) if found else (self.xp.bool, self.whole)[top]
-        common = self.xp.result_type(*(found or [self.real]))
-        return self.xp.result_type(common, self.xp.complex64) if top == 3 else common
+        return common_dtype(self, tuple([type_of(value) for value in values]))
 
     def together(self, *values: Any, floating: bool = False) -> tuple[Any, ...]:
         """The values with their arrays in the dtype that holds all; Python's numbers stay as they are.
@@ -86,11 +78,12 @@ class Space:
         return value if value.dtype == dtype else self.xp.astype(value, dtype)
 
     def array(self, value: Any) -> Any:
-        """A value as an array: a number, or an array of NumPy, in the precision of the data."""
-        if isinstance(value, np.ndarray | np.generic):
-            dtype = {"b": self.xp.bool, "f": self.real, "c": self.dtype(0j)}.get(value.dtype.kind, self.whole)
-            return self.xp.asarray(np.array(value), dtype=dtype, device=self.device)  # an array that none else writes
-        return value if hasattr(value, "dtype") else self.cast(value, self.dtype(value))
+        """A value as an array: a number, a list, or an array of NumPy, in the precision of the data."""
+        if hasattr(value, "dtype") and not isinstance(value, np.ndarray | np.generic):
+            return value
+        array = np.array(value)  # of its own, since some libraries share the storage
+        dtype = {"b": self.xp.bool, "f": self.real, "c": self.dtype(0j)}.get(array.dtype.kind, self.whole)
+        return self.xp.asarray(array, dtype=dtype, device=self.device)
 
     def lasting(self) -> AbstractContextManager[Any]:
         """Arrays made in it outlive what is being traced or recorded, so that later calls can use them."""
@@ -125,6 +118,15 @@ class Space:
         value = self.cast(value, x.dtype)
         if self.name == "jax":
             return x.at[key].add(value)
+        try:
+            return self._written(x, key, value)
+        except RuntimeError:
+            if self.name != "torch":
+                raise
+            # Its vmap writes to no array but one that it maps over, which this is then.
+            return self._written(x + self.xp.sum(self.xp.zeros_like(value)), key, value)
+
+    def _written(self, x: Any, key: tuple[Any, ...], value: Any) -> Any:
         if not any(hasattr(part, "dtype") for part in key):
             x[key] = x[key] + value
             return x
@@ -134,6 +136,32 @@ class Space:
             self.xp.add.at(x, key, value)
             return x
         return looked_up(self, x, key, value)
+
+
+def type_of(value: Any) -> Any:
+    """The dtype of an array, the type of a number."""
+    return value.dtype if hasattr(value, "dtype") else type(value)
+
+
+@cache
+def kind_of(xp: Any, dtype: Any) -> int:
+    if isinstance(dtype, type):
+        return KINDS.index(dtype)
+    return next((place for place, kind in enumerate(NUMBERS) if xp.isdtype(dtype, kind)), -1)
+
+
+@lru_cache(maxsize=1024)
+def common_dtype(space: Space, types: tuple[Any, ...]) -> Any:
+    """The dtype that holds what is of some types: dtypes of arrays, and Python's types of numbers."""
+    xp = space.xp
+    kinds = [kind_of(xp, dtype) for dtype in types]
+    top = max(kinds)
+    arrays = [(dtype, kind) for dtype, kind in zip(types, kinds, strict=True) if not isinstance(dtype, type)]
+    found = [dtype for dtype, kind in arrays if min(top, 2) <= kind]
+    if top < 2:
+        return xp.result_type(*found) if found else (xp.bool, space.whole)[top]
+    common = xp.result_type(*(found or [space.real]))
+    return xp.result_type(common, xp.complex64) if top == 3 else common
 
 
 def looked_up(space: Space, x: Any, key: tuple[Any, ...], value: Any) -> Any:
@@ -176,6 +204,11 @@ def is_foreign(value: object) -> bool:
     return bool(array_api_compat.is_array_api_obj(value))
 
 
+def foreign_key(array: Any) -> tuple[Any, ...]:
+    """What a plan hangs on, of an array of any library; `AttributeError` where it is none."""
+    return (type(array), array.shape, array.dtype, str(getattr(array, "device", None)))
+
+
 def space_of(given: Mapping[str, Any], needed: Sequence[str]) -> Space | None:
     """The namespace that all arrays among the data are of, None for NumPy's.
 
@@ -191,8 +224,11 @@ def space_of(given: Mapping[str, Any], needed: Sequence[str]) -> Space | None:
     import array_api_compat
 
     spaces = {name: array_api_compat.array_namespace(value) for name, value in foreign.items()}
-    libraries = {name: library(xp) for name, xp in spaces.items()}
-    libraries.update({name: "numpy" for name, value in wanted.items() if isinstance(value, np.ndarray)})
+    libraries = {
+        name: library(spaces.get(name, np))
+        for name, value in wanted.items()
+        if name in foreign or isinstance(value, np.ndarray)
+    }
     same(libraries, "arrays of different libraries", "Convert them to one of these, which the result will be of.")
     devices = {name: array_api_compat.device(value) for name, value in foreign.items()}
     # What JAX traces, or spreads over several devices, lies on no one device: what is made beside it goes where it is.
