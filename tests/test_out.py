@@ -20,6 +20,7 @@ from tensordsl.execution import buffers
 
 k, m = td.dims("k m")
 x, y, A, B = td.vector("x", k), td.vector("y", k), td.matrix("A", k, k), td.matrix("B", k, m)
+T = td.tensor("T", k, k, k)
 N = 5
 MARKER = 777.0
 
@@ -41,6 +42,10 @@ STRUCTURED: dict[str, Any] = {
     "three deltas that meet": td.einsum("i->iii", x) + td.einsum("ij->iij", A) - td.einsum("ij->iji", A),
     "four deltas": sum(td.einsum(f"ij->{out}", A * n) for n, out in enumerate(["iij", "iji", "jii", "jij"], 1)),
     "deltas that meet twice": td.einsum("ij->iijj", A) + td.einsum("ij->ijij", A) - td.einsum("ij->ijji", A),
+    "three deltas that meet here and there": sum(
+        td.einsum(f"ijl->{out}", T * n) for n, out in enumerate(["iijl", "ijil", "ijll"], 1)
+    )
+    - td.einsum("ij->iijj", A),
     "one inside another": td.einsum("ij->iij", A) - 2 * td.einsum("i->iii", x),
     "another inside one": 3 * td.einsum("i->iii", x) + td.einsum("ij->jii", A.T),
     "scattered rows": td.jacobian(x[1:] * y[:-1], x),
@@ -134,9 +139,9 @@ def test_sums_of_random_deltas(seed: int) -> None:
     ndim = rnd.choice([2, 3, 4])
     e: Any = 0
     for _ in range(rnd.randint(1, 4)):
-        output = "".join(rnd.choice("ij") for _ in range(ndim))
+        output = "".join(rnd.choice("ijl"[: ndim - 1]) for _ in range(ndim))
         letters = "".join(dict.fromkeys(rnd.choice([output, output[::-1]])))
-        core = rnd.choice([x, y, td.exp(x)] if len(letters) == 1 else [A, A.T, td.sin(A)])
+        core = rnd.choice([[x, y, td.exp(x)], [A, A.T, td.sin(A)], [T]][len(letters) - 1])
         e = e + rnd.choice([1, -1, 2, -0.5]) * td.einsum(f"{letters}->{output}", core)
     assume(e.symbols)
     f = td.compile(e)
