@@ -25,7 +25,7 @@ from tensordsl.program.table import TITLES, WORDS, Row, count, rows, written
 class Plan:
     """What would run, for the sizes given: `print(plan)` shows it as a table, `plan.save("plan.svg")` as a picture.
 
-    What one step takes of the time is estimated from its flops and bytes: shares compare steps, they are no measurement.
+    The share of a step in the time is estimated from its flops and bytes: it compares steps, and is no measurement.
     """
 
     def __init__(self, program: Program, expressions: Sequence[Expr]) -> None:
