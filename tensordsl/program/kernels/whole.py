@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tensordsl.program.kernels.base import Kernel, Size, signature
+from tensordsl.program.kernels.base import Count, Kernel, Size, signature
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,15 @@ class Gather(Kernel):
         return signature([self.inputs[0]], self.output)
 
 
+# Matrices like the first operand that NumPy and LAPACK hold on the way, as measured; LAPACK's are seen in the resident
+# size of the process alone. Of a stack, NumPy's own functions take one matrix after the other.
+OF_ONE_MATRIX = {"inv": 2, "det": 1, "logdet": 1, "cholesky": 1, "eigvalsh": 1, "nuclear_norm": 1}
+OF_ALL = {
+    "logsumexp": 2, "prod_others": 2, "eigenvectors": 3, "sqrtm": 3, "pinv": 7, "expm": 7, "polar": 7, "adjugate": 7,
+    "solve_sylvester": 7,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Apply(Kernel):
     """A function of whole arrays, such as an inverse."""
@@ -41,6 +50,12 @@ class Apply(Kernel):
     @property
     def title(self) -> str:
         return self.name
+
+    def hidden(self, count: Count) -> int:
+        if self.template.startswith("np.linalg.solve"):  # the matrix and the right side, as LAPACK wants them
+            return sum(map(count, self.inputs))
+        first = self.inputs[0] if self.inputs else ()
+        return OF_ONE_MATRIX.get(self.name, 0) * count(first[-2:]) + OF_ALL.get(self.name, 0) * count(first)
 
     def source(self, names: Sequence[str], size: Size) -> str:
         return self.template.format(*names)
