@@ -21,8 +21,13 @@ from tensordsl.program.emitter import Emitter, Value, literal
 from tensordsl.program.instructions import Register, Term
 from tensordsl.program.kernels import Apply, Diagonal, Full, Gather, Index, Labels, Reshape
 from tensordsl.program.products import Operand, Products
+from tensordsl.program.ufuncs import Step
+from tensordsl.program.ufuncs import steps as ufunc_steps
 from tensordsl.rewrites.factors import take_out_common_factors
 from tensordsl.selections import slice_of_slice
+
+LARGE = 1 << 12  # entries from which a function of several calls is taken apart
+COSTLY = {"exp": 10, "log1p": 10, "log": 10, "expm1": 10, "tanh": 10, "power": 20}  # operations for each entry, roughly
 
 
 class Lowering:
@@ -186,18 +191,60 @@ class Lowering:
             template, name, ufunc, arguments = "1 / {1}", "1/x", "np.divide", ["1", arguments[0]]
         elif exponent is not None and not isinstance(exponent, complex):
             arguments[1] = literal(float(exponent) if exponent < 0 else exponent)
+        sizes = [node.shape[axis] for axis in axes]
+        if ufunc is None and not node.record.truth and all(value.register.uniform for value in values):
+            calls = ufunc_steps(template, len(arguments)) if self._is_large(sizes) else ()
+            if calls:
+                return Value(self._called(calls, arguments, values, axes, sizes), axes)
         register = self.out.map(
             template,
             name,
             [(value.register, value.axes) for value in values],
             axes,
-            [node.shape[axis] for axis in axes],
+            sizes,
             arguments=arguments,
             ufunc=ufunc,
             operations=node.record.operations if exponent != -1 else 1,
             own_dtype=node.record.truth or any(isinstance(number_of(child), complex) for child in node.children),
         )
         return Value(register, axes)
+
+    def _is_large(self, sizes: Sequence[AnySize]) -> bool:
+        """Whether an array is worth storage of its own; where the dtype is not known there is none."""
+        return self.out.dtype is not None and self.out.count(sizes) >= LARGE
+
+    def _called(
+        self,
+        calls: Sequence[Step],
+        arguments: Sequence[int | str],
+        values: Sequence[Value],
+        axes: Labels,
+        sizes: Sequence[AnySize],
+    ) -> Register:
+        """A function entry by entry as the ufuncs that it is made of: each writes into storage, and they are fused."""
+        made: list[Value] = []
+        for call in calls:
+            places: list[int | str] = []
+            operands: list[Value] = []
+            for argument in call.arguments:
+                known = arguments[argument] if isinstance(argument, int) and argument < len(arguments) else argument
+                if isinstance(known, int):
+                    places.append(len(operands))
+                    operands.append(values[known] if known < len(arguments) else made[known - len(arguments)])
+                else:
+                    places.append(known)
+            register = self.out.map(
+                f"np.{call.name}({', '.join(f'{{{place}}}' for place in range(len(places)))})",
+                call.name,
+                [(operand.register, operand.axes) for operand in operands],
+                axes,
+                sizes,
+                arguments=places,
+                ufunc=f"np.{call.name}",
+                operations=COSTLY.get(call.name, 1),
+            )
+            made.append(Value(register, axes))
+        return made[-1].register
 
     def _half_power(self, register: Register, axes: Labels, above: bool) -> Register:
         """x^(3/2) as x times its root, x^(-3/2) as 1/x by its root: a power takes ten times as long."""

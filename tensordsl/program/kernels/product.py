@@ -50,6 +50,8 @@ class Product(Kernel):
 
     def into(self, names: Sequence[str], size: Size, out: str) -> str | None:
         (la, lb), (a, b) = self.inputs, names
+        if not self.output:  # a number, which is in no array
+            return None
         if self.by_einsum:
             return f'np.einsum("{self.title}", {a}, {b}, out={out})'
         if self.entrywise:
