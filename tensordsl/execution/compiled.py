@@ -88,6 +88,11 @@ class CompiledFunction:
         if self.output != "dense":
             raise UnsupportedError(f"out= takes dense results; this function has output={self.output!r}. Leave it out.")
         arrays = (out,) if self._single else tuple(out) if isinstance(out, tuple | list) else (out,)
+        quick = self._quick_out(arrays, named) if data is None else None
+        found = None if quick is None else self._ready.get(quick)
+        if found is not None and all(array.flags.writeable for array in arrays):
+            found(arrays, [named[name] for name in self._names])
+            return out
         bound = bind(self.expressions, self._symbols, self._parameters, data, named)
         if bound.space is not None:
             raise UnsupportedError(f"out= takes NumPy arrays, and the data are of {bound.space.name}. Leave it out.")
@@ -103,8 +108,18 @@ class CompiledFunction:
                 lambda: self._plan(bound.arrays, bound.sizes), self._direct(one, bound.sizes) if direct else None
             )
             self._remember(key, run)
+        if quick is not None and quick[0] == self._quick_key(bound.arrays, named):
+            self._remember(quick, run)
         run(arrays, bound.arrays)
         return out
+
+    def _quick_out(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """What tells a call with `out=` from others; None where nothing does."""
+        try:
+            key = self._quick_key([named[name] for name in self._names], named)
+            return (key, "out", tuple([(a.shape, a.dtype) for a in arrays if type(a) is np.ndarray]), len(arrays))
+        except (KeyError, AttributeError):
+            return None
 
     def _key(self, bound: Bound) -> tuple[Any, ...]:
         shapes: tuple[Any, ...] = tuple([(a.shape, a.dtype) for a in bound.arrays])
