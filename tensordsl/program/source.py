@@ -146,7 +146,8 @@ class Writer:
             if not isinstance(kernel, Blocks):
                 entries = {label: self._count([size]) for label, size in label_sizes(instruction).items()}
                 hidden = kernel.hidden(lambda labels: prod(entries[label] for label in labels))  # noqa: B023
-                if not instruction.writes and instruction.target.root in given and not writes_into(instruction):
+                made = not instruction.writes and not kernel.views
+                if made and instruction.target.root in given and not writes_into(instruction):
                     hidden += self._count(instruction.target.sizes)  # made first, then copied
             peak = max(peak, sum(alive.values()) + hidden)
             gone: list[str] = []

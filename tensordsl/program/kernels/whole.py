@@ -55,7 +55,8 @@ class Apply(Kernel):
         if self.template.startswith("np.linalg.solve"):  # the matrix and the right side, as LAPACK wants them
             return sum(map(count, self.inputs))
         first = self.inputs[0] if self.inputs else ()
-        return OF_ONE_MATRIX.get(self.name, 0) * count(first[-2:]) + OF_ALL.get(self.name, 0) * count(first)
+        matrices = OF_ONE_MATRIX.get(self.name, 0) if self.template.startswith("np.linalg.") else 0
+        return matrices * count(first[-2:]) + OF_ALL.get(self.name, 0) * count(first)
 
     def source(self, names: Sequence[str], size: Size) -> str:
         return self.template.format(*names)
