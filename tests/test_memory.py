@@ -111,7 +111,7 @@ def plan_of(e: Any, memory: int | str | None = None) -> td.Plan:
 
 def least_of(e: Any) -> int:
     """The least memory that a plan needs, by what the error says."""
-    with pytest.raises(td.PlanError, match="The plan needs .* at the least") as caught:
+    with pytest.raises(td.PlanError, match=r"The plan needs .* at the least") as caught:
         plan_of(e, memory=8)
     found = re.search(r"Give memory=(\d+) or more", str(caught.value))
     assert found is not None
@@ -218,7 +218,7 @@ def test_what_is_no_amount_of_memory(bad: Any) -> None:
         lambda: A.evaluate(A=np.eye(2), memory=bad),
         lambda: td.plan(A, memory=bad),
     ):
-        with pytest.raises(td.PlanError, match="is no amount of memory. Give bytes, or a text such as '2GiB'"):
+        with pytest.raises(td.PlanError, match=r"is no amount of memory\. Give bytes, or a text such as '2GiB'"):
             attempt()
 
 
@@ -253,7 +253,7 @@ def test_tuples_keep_within_the_memory() -> None:
     three = (f, td.grad(f, x), td.hessian(f, x))
     data = data_of(f)
     wanted = td.compile(three)(data)
-    with pytest.raises(td.PlanError, match="of which the result takes 2 MB; given were 1.5 MB") as caught:
+    with pytest.raises(td.PlanError, match=r"of which the result takes 2 MB; given were 1\.5 MB") as caught:
         td.compile(three, memory="1.5MB")(data)
     (least,) = map(int, re.findall(r"memory=(\d+)", str(caught.value)))
     for one, other in zip(td.compile(three, memory=least)(data), wanted, strict=True):
@@ -301,6 +301,6 @@ def test_the_peak_of_the_process() -> None:
         pytest.skip("this system does not let a process set its peak anew")
     assert not found.returncode, found.stderr
     for line in found.stdout.splitlines():
-        name, growth, said = line.split(":")
+        _, growth, said = line.split(":")
         assert abs(int(growth) - int(said)) <= 0.1 * int(said) + 2 * OVERHEAD, line
     assert len(found.stdout.splitlines()) == len(OF_LAPACK) + 3
