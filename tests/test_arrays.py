@@ -479,6 +479,10 @@ def test_jax_compiles_differentiates_and_maps() -> None:
         by_jax = jax.grad(lambda v, V: traced_by_hand(v, V, jax.numpy), place)(data["v"], data["V"])
         same(slope, jax.numpy, np.asarray(by_jax))
         same(slope, jax.numpy, td.grad(TRACED, symbol).evaluate(VALUES))
+    gram = td.einsum("mi,m,mj->ij", V, v**2, V)  # no step of which has no derivative where a weight is zero
+    by_jax = jax.grad(lambda v: td.compile(gram)(v=v, V=data["V"]).sum())(data["v"].at[1].set(0.0))
+    wanted = td.grad(td.sum(gram), v).evaluate(v=np.where(np.arange(5) == 1, 0, VALUES["v"]), V=VALUES["V"])
+    same(by_jax, jax.numpy, wanted)
     second = td.jacobian(J, x).evaluate(DATA)
     for transform in (jax.jacfwd, jax.jacrev):
         same(jax.jit(transform(lambda x: jacobian(A=more["A"], x=x)))(more["x"]), jax.numpy, second)

@@ -399,6 +399,9 @@ def test_narrow_integers_and_truth_values_are_exact() -> None:
     assert td.mean(x * y).evaluate(x=small, y=2 * small) == 512
     assert td.sum(x * x).evaluate(x=np.full(3, 40000, np.int32)) == 4_800_000_000
     assert td.sum((x > 0) * (y > 0)).evaluate(x=np.ones(3), y=np.ones(3)) == 3
+    X, w = td.matrix("X", td.dim("m"), td.dim("k")), td.vector("w", td.dim("m"))
+    gram = td.einsum("mi,m,mj->ij", X, w**2, X).evaluate(X=np.array([[3, 1], [2, 5]]), w=np.array([2, 3]))
+    assert (gram.dtype, gram.tolist()) == (np.int64, [[72, 102], [102, 229]])
     assert (x > 0).evaluate(x=np.array([1.0, -1.0])).tolist() == [True, False]
     assert (-x).evaluate(x=np.array([True, False])).tolist() == [-1, 0]
 

@@ -185,8 +185,10 @@ class Lowering:
         template, name, ufunc = self.out.template(node.record, len(arguments)), node.record.name, node.record.ufunc
         if node.record.name == "sqrt" and values and values[0].axes == axes:
             return Value(self._root(values[0].register, axes), axes)
-        if isinstance(exponent, int | float | Fraction) and abs(exponent) == 1.5 and values[0].axes == axes:
-            return Value(self._half_power(values[0].register, axes, exponent > 0), axes)
+        # Programs without a dtype may be differentiated where they run, and roots have no derivative at zero.
+        power = exponent if self.out.dtype is not None and isinstance(exponent, int | float | Fraction) else 0
+        if abs(power) == 1.5 and values[0].axes == axes:
+            return Value(self._half_power(values[0].register, axes, power > 0), axes)
         if exponent == -1:
             template, name, ufunc, arguments = "1 / {1}", "1/x", "np.divide", ["1", arguments[0]]
         elif exponent is not None and not isinstance(exponent, complex):
@@ -325,7 +327,8 @@ class Lowering:
         self, factors: Sequence[tuple[Expr, Groups]], ready: Sequence[Operand], wanted: Sequence[Label]
     ) -> tuple[Operand, list[Operand]] | None:
         """The factor F and the weights w of Σ_m w_m F_mi F_mj, where the weights are known not to be negative."""
-        if self.out.complex_data or len(wanted) != 2 or len(ready) < 3:
+        # Roots of whole numbers are none, and those of zero have no derivative where a program is differentiated.
+        if self.out.dtype is None or self.out.complex_data or len(wanted) != 2 or len(ready) < 3:
             return None
         for p, q in combinations(range(len(ready)), 2):
             one, other = ready[p], ready[q]
