@@ -9,7 +9,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache, reduce
+from functools import cache, cached_property, reduce
 from math import prod
 from typing import Any
 
@@ -30,6 +30,7 @@ class Space:
     place: str  # the device in words, which can be compared whatever the library
     real: Any  # the dtype of floating-point numbers: that of the data, or the library's own
     device: Any = field(compare=False)
+    _common: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -50,7 +51,10 @@ class Space:
 
         A number takes the precision of an array beside it, and so do whole numbers beside floating-point ones.
         """
-        return common_dtype(self, tuple([type_of(value) for value in values]))
+        types = tuple([type_of(value) for value in values])
+        if types not in self._common:
+            self._common[types] = common_dtype(self, types)
+        return self._common[types]
 
     def together(self, *values: Any, floating: bool = False) -> tuple[Any, ...]:
         """The values with their arrays in the dtype that holds all; Python's numbers stay as they are.
@@ -150,7 +154,6 @@ def kind_of(xp: Any, dtype: Any) -> int:
     return next((place for place, kind in enumerate(NUMBERS) if xp.isdtype(dtype, kind)), -1)
 
 
-@lru_cache(maxsize=1024)
 def common_dtype(space: Space, types: tuple[Any, ...]) -> Any:
     """The dtype that holds what is of some types: dtypes of arrays, and Python's types of numbers."""
     xp = space.xp

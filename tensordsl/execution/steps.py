@@ -243,11 +243,9 @@ def _(kernel: Gather, site: Site) -> Run:
         if len(axes) == 1:
             return xp.take(x, places[0], axis=axes[0])
         rest = [axis for axis in range(x.ndim) if axis not in axes]
-        flat, size = places[0], 1
-        flat = places[0] * 0
-        for axis, along in zip(axes, places, strict=True):
-            flat, size = flat * x.shape[axis] + along, size * x.shape[axis]
-        x = xp.reshape(xp.permute_dims(x, (*axes, *rest)), (size, *(x.shape[axis] for axis in rest)))
+        along = [x.shape[axis] for axis in axes]
+        flat = sum(place * prod(along[after + 1 :]) for after, place in enumerate(places))
+        x = xp.reshape(xp.permute_dims(x, (*axes, *rest)), (prod(along), *(x.shape[axis] for axis in rest)))
         return xp.take(x, flat, axis=0)
 
     return gather
