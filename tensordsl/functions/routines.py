@@ -125,6 +125,8 @@ def lu(a: Any) -> Any:
     """The triangular factors of a matrix and its exchanged rows, to solve with several times."""
     import scipy.linalg
 
+    if not a.size:  # which LAPACK complains of
+        return a, np.zeros(0, np.int32)
     factors, rows, _ = scipy.linalg.get_lapack_funcs(("getrf",), (a,))[0](a)
     if not np.all(np.diagonal(factors)):
         raise np.linalg.LinAlgError("Singular matrix")
