@@ -143,8 +143,8 @@ ENTRIES: list[Any] = [
 
 # Declared names that are no operators: they declare, differentiate, run or read, and have tests of their own.
 NO_OPERATORS = {
-    "BindError", "DerivativeError", "Dim", "Expr", "ParseError", "PlanError", "ShapeError", "Size", "TensorDSLError",
-    "UnsupportedError", "check_derivative", "compile", "derivative", "differential", "dim", "dims",
+    "BindError", "DerivativeError", "Dim", "Expr", "Factored", "ParseError", "PlanError", "ShapeError", "Size",
+    "TensorDSLError", "UnsupportedError", "check_derivative", "compile", "derivative", "differential", "dim", "dims",
     "elementwise", "explain", "grad",
     "primitive", "trace_function",
     "hessian", "hvp", "indices", "jacobian", "jacobian_matrix", "jvp", "linalg", "matrix", "open", "parse", "plan",

@@ -189,6 +189,8 @@ class Products:
             repeated = all(set(kernel.output) - set(labels) for labels in kernel.inputs)
             if kernel.entrywise and repeated and self._out.count(sizes[la] for la in kernel.output) >= LARGE:
                 kernel = replace(kernel, by_einsum=True)
+            elif kernel.packs_for_a_vector:  # to bring a large array into order takes longer than to go through it
+                kernel = replace(kernel, by_einsum=True)
             batch, rows, columns = kernel.free
             if batch and kernel.summed and self._out.count(sizes[la] for la in (*rows, *columns)) <= TINY:
                 kernel = replace(kernel, by_einsum=True)

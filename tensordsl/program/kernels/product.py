@@ -86,6 +86,16 @@ class Product(Kernel):
         )
 
     @property
+    def packs_for_a_vector(self) -> bool:
+        """Whether an operand would be copied to be multiplied by one that is summed over whole."""
+        batch, rows, columns = self.free
+        if batch or bool(rows) == bool(columns):
+            return False
+        la, lb = self.inputs
+        summed = summed_order(la, lb, self.output, batch)
+        return is_packed(la, batch, rows, summed) if rows else is_packed(lb, batch, summed, columns)
+
+    @property
     def loops(self) -> bool:
         """Whether NumPy's own loops do it, one thread of them, and not BLAS."""
         return self.entrywise or self.by_einsum or self._method() == "einsum"
