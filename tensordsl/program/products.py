@@ -187,12 +187,11 @@ class Products:
             kernel, swapped = product(a.labels, b.labels, keep)
             pair = [b.register, a.register] if swapped else [a.register, b.register]
             repeated = all(set(kernel.output) - set(labels) for labels in kernel.inputs)
-            if kernel.entrywise and repeated and self._out.count(sizes[la] for la in kernel.output) >= LARGE:
-                kernel = replace(kernel, by_einsum=True)
-            elif kernel.packs_for_a_vector:  # to bring a large array into order takes longer than to go through it
-                kernel = replace(kernel, by_einsum=True)
+            outer = kernel.entrywise and repeated and self._out.count(sizes[la] for la in kernel.output) >= LARGE
             batch, rows, columns = kernel.free
-            if batch and kernel.summed and self._out.count(sizes[la] for la in (*rows, *columns)) <= TINY:
+            tiny = batch and kernel.summed and self._out.count(sizes[la] for la in (*rows, *columns)) <= TINY
+            # To bring a large array into order, for one product with a vector, takes longer than to go through it.
+            if outer or tiny or kernel.packs_for_a_vector:
                 kernel = replace(kernel, by_einsum=True)
             register = self._out.multiply(kernel, pair, [sizes[la] for la in kernel.output])
             self._made[key] = (register, tuple(names.index(la) for la in kernel.output))
