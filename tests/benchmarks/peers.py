@@ -208,6 +208,9 @@ def first_results(runners: dict[str, Runner]) -> int:
     return size
 
 
+SPINNING = 0.06  # seconds for which the threads of OpenBLAS and OpenMP wait for more work before they go to sleep
+
+
 def take_turns(runners: dict[str, Runner], effort: Effort, least: float = 0.005) -> None:
     """Round by round, each its turn, in one order and then in the other: a drift of the machine hits all."""
     repeats = {}
@@ -218,7 +221,7 @@ def take_turns(runners: dict[str, Runner], effort: Effort, least: float = 0.005)
         for name, runner in sorted(runners.items(), reverse=turn % 2 == 1):
             if sum(runner.seconds) * repeats.get(name, 0) > effort.seconds and len(runner.seconds) >= 3:
                 continue
-            time.sleep(0.01)  # threads that wait for more work by spinning go to sleep
+            time.sleep(SPINNING)
             if (answer := runner.attempt("time", repeats.get(name, 1))) is not None:
                 runner.seconds.append(answer["seconds"])
 
