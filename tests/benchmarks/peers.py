@@ -106,12 +106,19 @@ class Process:
         return answer
 
     def ask(self, *command: Any) -> dict[str, Any]:
+        self.signal(signal.SIGCONT)
         try:
             self.process.stdin.write(json.dumps(command) + "\n")
             self.process.stdin.flush()
+            return self.answer(self.effort.seconds * (3 if command[0] == "first" else 1))
         except BrokenPipeError:
             raise Stopped("its process ended") from None
-        return self.answer(self.effort.seconds * (3 if command[0] == "first" else 1))
+        finally:  # threads of BLAS and OpenMP wait for more work by spinning, on the cores of the next in turn
+            self.signal(signal.SIGSTOP)
+
+    def signal(self, number: int) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, number)
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -208,9 +215,6 @@ def first_results(runners: dict[str, Runner]) -> int:
     return size
 
 
-SPINNING = 0.06  # seconds for which the threads of OpenBLAS and OpenMP wait for more work before they go to sleep
-
-
 def take_turns(runners: dict[str, Runner], effort: Effort, least: float = 0.005) -> None:
     """Round by round, each its turn, in one order and then in the other: a drift of the machine hits all."""
     repeats = {}
@@ -221,7 +225,6 @@ def take_turns(runners: dict[str, Runner], effort: Effort, least: float = 0.005)
         for name, runner in sorted(runners.items(), reverse=turn % 2 == 1):
             if sum(runner.seconds) * repeats.get(name, 0) > effort.seconds and len(runner.seconds) >= 3:
                 continue
-            time.sleep(SPINNING)
             if (answer := runner.attempt("time", repeats.get(name, 1))) is not None:
                 runner.seconds.append(answer["seconds"])
 
