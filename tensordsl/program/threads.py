@@ -35,6 +35,7 @@ def in_blocks(function: Callable[..., None], extent: int, chunks: int, *argument
     """
     bounds = [extent * chunk // chunks for chunk in range(chunks + 1)]
     left = list(reversed(range(chunks)))
+    called = [(function, arguments)]  # emptied at the end: a thread that is late to go on would keep the arrays alive
 
     def work() -> None:
         while left:
@@ -42,7 +43,9 @@ def in_blocks(function: Callable[..., None], extent: int, chunks: int, *argument
                 chunk = left.pop()  # a whole step, whatever other threads do
             except IndexError:
                 return
-            function(bounds[chunk], bounds[chunk + 1], chunk, *arguments)
+            do, given = called[0]
+            do(bounds[chunk], bounds[chunk + 1], chunk, *given)
+            del do, given
 
     futures: list[Future[None]] = []
     with suppress(RuntimeError):  # where no thread can be had, as when the interpreter ends, this one does all
@@ -55,6 +58,7 @@ def in_blocks(function: Callable[..., None], extent: int, chunks: int, *argument
         left.clear()
         # Those that have not begun find nothing to do. The others are waited for: the arrays are in use until then.
         errors = [future.exception() for future in futures if not future.cancel()]
+        called.clear()
     for error in errors:
         if error is not None:
             raise error
