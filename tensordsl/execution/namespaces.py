@@ -233,13 +233,23 @@ def space_of(given: Mapping[str, Any], needed: Sequence[str]) -> Space | None:
         if name in foreign or isinstance(value, np.ndarray)
     }
     same(libraries, "arrays of different libraries", "Convert them to one of these, which the result will be of.")
-    devices = {name: array_api_compat.device(value) for name, value in foreign.items()}
+    devices = {name: device_of(value) for name, value in foreign.items()}
     # What JAX traces, or spreads over several devices, lies on no one device: what is made beside it goes where it is.
     known = {name: d for name, d in devices.items() if d is not None and not hasattr(d, "device_set")}
     same({n: str(d) for n, d in known.items()}, "arrays on different devices", "Move them to one of these.")
     device = next(iter(known.values())) if len(known) == len(devices) else None
     xp = next(iter(spaces.values()))
     return Space(xp, str(device), precision(xp, [value.dtype for value in foreign.values()], device), device)
+
+
+def device_of(value: Any) -> Any:
+    """Where an array lies; None for what is traced, which lies nowhere: older releases raise there."""
+    import array_api_compat
+
+    try:
+        return array_api_compat.device(value)
+    except AttributeError:
+        return None
 
 
 def same(found: Mapping[str, str], what: str, way_out: str) -> None:
