@@ -98,7 +98,8 @@ class Space:
         if self.name == "torch":
             import torch
 
-            return torch.inference_mode(False)
+            outside: AbstractContextManager[Any] = torch.inference_mode(False)
+            return outside
         return nullcontext()
 
     def data(self, name: str, value: Any) -> Any:
