@@ -14,7 +14,7 @@ from tensordsl.dims import AnySize, evaluate, over_one_line
 from tensordsl.expr import Number, Pattern, Select
 from tensordsl.functions import routines
 from tensordsl.functions.record import ElementwiseRecord, PrimitiveRecord, Routine
-from tensordsl.program.instructions import Instruction, Register, Term
+from tensordsl.program.instructions import Instruction, Register
 from tensordsl.program.kernels import Apply, Arrange, Broadcast, Index, Kernel, Labels, Map, Pack, Places, Product
 
 # What keeps complex numbers complex: arithmetic, which most entry-by-entry steps are, and the common functions.
@@ -255,12 +255,6 @@ class Emitter:
             ufunc="np.multiply",
             own_dtype=isinstance(coefficient, complex),
         )
-
-    def scaled_term(self, term: Term) -> Term:
-        """The term with its coefficient worked into its core."""
-        if term.core is None or term.coefficient == 1:
-            return term
-        return replace(term, core=self.scaled(term.core, term.coefficient), coefficient=1)
 
     def multiply(self, kernel: Product, operands: Sequence[Register], sizes: Sequence[AnySize]) -> Register:
         """The register of a product of two."""
