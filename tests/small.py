@@ -13,7 +13,7 @@ import pytest
 
 import tensordsl.program.build as building
 from tensordsl.execution.running import loaded
-from tensordsl.program import products, source
+from tensordsl.program import products, rank, source
 from tensordsl.program.blocks import Blocks, Limits
 from tensordsl.program.instructions import Instruction, Program
 from tensordsl.program.threads import in_blocks
@@ -48,6 +48,8 @@ def small(limits: Limits) -> Iterator[None]:
         patch.setattr(building, "in_blocks", meeting)
         patch.setattr(source, "KEPT", 0)
         patch.setattr(products, "LARGE", 0)
+        for least in ("LARGE", "SHORT", "MATRIX"):
+            patch.setattr(rank, least, 0)
         yield
 
 

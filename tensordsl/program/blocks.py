@@ -20,6 +20,7 @@ from tensordsl.program.kernels import Empty, Full, Index, Kernel, Labels, Map, P
 
 BLOCK = 1 << 17  # entries of the largest array in a block: 1 MB of float64, measured best between 2^14 and 2^19
 LEAST = 1 << 17  # entries from which a group gains more than its calls cost
+LOW_RANK = 8  # of a product of matrices that does little more with each entry than an outer product
 LARGEST_GROUP = 64  # members, so that planning stays linear
 
 
@@ -77,7 +78,7 @@ def groups(instructions: Sequence[Instruction], kept: set[str], out: Emitter, li
     found: list[Group] = []
     for place in reversed(range(len(instructions))):
         instruction = instructions[place]
-        if not _fits(instruction, limits):
+        if not _fits(instruction, out, limits):
             continue
         large = _reach(instruction, out) >= limits.least
         related = [group for group in reversed(found) if group.related(place)] if large or instruction.writes else []
@@ -93,12 +94,12 @@ def groups(instructions: Sequence[Instruction], kept: set[str], out: Emitter, li
     return found
 
 
-def _fits(instruction: Instruction, limits: Limits) -> bool:
+def _fits(instruction: Instruction, out: Emitter, limits: Limits) -> bool:
     """Whether a step is of those that can gain: it does little with each entry."""
     kernel = instruction.kernel
     if not isinstance(kernel, Map | Product | Total | View | Pack | Write):
         return False
-    return limits.products or not _multiplies_matrices(kernel)
+    return limits.products or not _multiplies_matrices(instruction, out)
 
 
 def _reach(instruction: Instruction, out: Emitter) -> int:
@@ -112,12 +113,22 @@ def _reach(instruction: Instruction, out: Emitter) -> int:
     return max(entries)
 
 
-def _multiplies_matrices(kernel: Kernel) -> bool:
+def _multiplies_matrices(step: Instruction, out: Emitter) -> bool:
     """Whether much is done with each entry: that belongs to BLAS, as a whole."""
-    if not isinstance(kernel, Product) or kernel.loops:
+    kernel = step.kernel
+    if not isinstance(kernel, Product) or kernel.loops or _rank(step, out) <= LOW_RANK:
         return False
     everything = {label for labels in (*kernel.inputs, kernel.output) for label in labels}
     return not any(everything <= set(labels) for labels in kernel.inputs)
+
+
+def _rank(step: Instruction, out: Emitter) -> int:
+    """The terms in each entry of a product of matrices; 1 of all else."""
+    kernel = step.kernel
+    if not isinstance(kernel, Product) or kernel.loops or not all(kernel.free[1:]):
+        return 1
+    sizes = dict(zip(kernel.inputs[0], step.operands[0].sizes, strict=True))
+    return out.count(sizes[label] for label in kernel.summed)
 
 
 def _loops(kernel: Kernel) -> bool:
@@ -264,7 +275,8 @@ class Group:
         )
         largest = max(touched, default=1)  # a number alone is written
         # Products of matrices have the threads of BLAS.
-        chunks = 1 if any(_multiplies_matrices(step.kernel) for step in steps) else min(self._limits.threads, length)
+        chunks = 1 if any(_multiplies_matrices(step, out) for step in steps) else min(self._limits.threads, length)
+        largest *= max(_rank(step, out) for step in steps) if chunks > 1 else 1  # so that BLAS uses the caller's thread
         rows = max(1, min(self._limits.block // max(largest, 1), ceil(length / chunks)))
         outside = self._used_outside(self.members)
         local: dict[tuple[str, tuple[int, ...]], Register] = {}

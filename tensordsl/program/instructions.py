@@ -45,7 +45,7 @@ class Instruction:
 
     @property
     def kind(self) -> str:
-        """contract, map, apply, reduce, gather, diagonal, view, allocate or blocks."""
+        """contract, map, apply, reduce, gather, stack, diagonal, view, allocate or blocks."""
         return self.kernel.kind
 
     @property

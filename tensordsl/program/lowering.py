@@ -21,6 +21,7 @@ from tensordsl.program.emitter import Emitter, Value, literal
 from tensordsl.program.instructions import Register, Term
 from tensordsl.program.kernels import Apply, Diagonal, Full, Gather, Index, Labels, Reshape
 from tensordsl.program.products import Operand, Products
+from tensordsl.program.rank import of_low_rank
 from tensordsl.program.ufuncs import Step
 from tensordsl.program.ufuncs import steps as ufunc_steps
 from tensordsl.rewrites.factors import take_out_common_factors
@@ -86,11 +87,13 @@ class Lowering:
 
     def terms(self, node: Expr) -> list[Term]:
         """The value as structured terms."""
-        if isinstance(node, Sum):  # a sum inside a sum is an array of its own, unless that would be nearly all zeros
-            # Where something comes before it, a term is subtracted as it is.
-            plain = any(not is_structured(child) and not is_negative(child) for child in node.terms)
-            return [term for child in node.terms for term in self._summand(child, plain or is_structured(child))]
-        return self._summand(node, False)
+        return self._summands(node.terms) if isinstance(node, Sum) else self._summand(node, False)
+
+    def _summands(self, nodes: Sequence[Expr], plain: bool = False) -> list[Term]:
+        """The terms of a sum. Where something `plain` comes before it, a term is subtracted as it is."""
+        # A sum inside a sum is an array of its own, unless that would be nearly all zeros.
+        plain = plain or any(not is_structured(child) and not is_negative(child) for child in nodes)
+        return [term for child in nodes for term in self._summand(child, plain or is_structured(child))]
 
     def _summand(self, node: Expr, signed: bool) -> list[Term]:
         if isinstance(node, Sum):
@@ -144,6 +147,8 @@ class Lowering:
             factored = take_out_common_factors(node)
             if factored is not node:
                 return self.dense(factored)
+            joined, rest = of_low_rank(node, self.out, self.dense)
+            return assemble(self.out, [*joined, *self._summands(rest, bool(joined))], node, node in self._results)
         return assemble(self.out, self.terms(node), node, node in self._results)
 
     def _primitive(self, node: Primitive) -> Register:

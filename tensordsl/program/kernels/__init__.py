@@ -3,7 +3,7 @@
 from tensordsl.program.kernels.base import LETTERS, Count, Kernel, Labels, Size, align, letters, shape_text, signature
 from tensordsl.program.kernels.entrywise import Map, Total
 from tensordsl.program.kernels.product import Product, product
-from tensordsl.program.kernels.storage import Empty, Full, Pack, Scatter, Write
+from tensordsl.program.kernels.storage import Empty, Full, Pack, Scatter, Stack, Write
 from tensordsl.program.kernels.views import Arrange, Broadcast, Diagonal, Index, Reshape, View
 from tensordsl.program.kernels.whole import Apply, Gather, Places
 
@@ -27,6 +27,7 @@ __all__ = [
     "Reshape",
     "Scatter",
     "Size",
+    "Stack",
     "Total",
     "View",
     "Write",

@@ -82,6 +82,20 @@ class Pack(Kernel):
 
 
 @dataclass(frozen=True)
+class Stack(Kernel):
+    """Arrays one after the other along a new axis, the first."""
+
+    shape: tuple[str, ...]
+
+    kind = "stack"
+
+    def source(self, names: Sequence[str], size: Size) -> str:
+        # One after the other along the axis that they have first: np.stack takes several times as long.
+        aligned = [align(name, labels, self.output[1:]) for name, labels in zip(names, self.inputs, strict=True)]
+        return f"np.concatenate(({', '.join(aligned)})).reshape({', '.join(self.shape)})"
+
+
+@dataclass(frozen=True)
 class Write(Kernel):
     """Add an operand (or a number) into a part of an array: axes split, a slice taken, then a diagonal."""
 
