@@ -321,3 +321,16 @@ SIDES: dict[str, tuple[Callable[[], Any], dict[str, int], int]] = {  # multiplic
 def test_orders_of_contraction(name: str) -> None:
     make, sizes, most = SIDES[name]
     assert td.plan(make(), **sizes).flops <= 1.05 * most
+
+
+def test_products_in_a_chain_lie_as_the_next_one_takes_them() -> None:
+    """The four-index transform sums over one axis after the other: each product leaves the next one at an end."""
+    n, o = td.dims("n o")
+    tensor = td.tensor("T", n, n, n, n)
+    e = td.einsum("pqrs,pi,qj,rk,sl->ijkl", tensor, *(td.matrix(name, n, o) for name in "ABCD"))
+    assert "transpose" not in source_of(e, n=20, o=19)
+    values = data_of(e, n=5, o=4)
+    found = td.compile(e)(values)
+    assert found.flags.c_contiguous
+    wanted = np.einsum("pqrs,pi,qj,rk,sl->ijkl", *(values[name] for name in "TABCD"))
+    np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-12)

@@ -68,7 +68,10 @@ class Products:
         for step, (p, q) in enumerate(steps):
             first, second = operands[p], operands[q]
             operands = [operand for at, operand in enumerate(operands) if at not in (p, q)]
-            result = self.pair(first, second, kept_labels(first, second, operands, wanted), sizes, not operands)
+            keep = kept_labels(first, second, operands, wanted)
+            if operands:
+                keep = _ordered(first, second, keep, _summed_next(operands, keep, steps[step + 1 :], wanted))
+            result = self.pair(first, second, keep, sizes, not operands)
             if place == count + step:
                 result = self._scaled(result, coefficient)
             operands.append(result)
@@ -172,9 +175,6 @@ class Products:
             if solved is not None:
                 return solved
             a, b = self._array(a), self._array(b)
-        if not last:
-            longer = (*a.labels, *b.labels) if len(a.labels) >= len(b.labels) else (*b.labels, *a.labels)
-            keep = list(dict.fromkeys(la for la in longer if la in keep))
         # A last product without a sum is made in the order wanted: reading a transposed one costs more than making it.
         ordered = last and {*a.labels, *b.labels} == set(keep)
 
@@ -246,6 +246,38 @@ def kept_labels(first: Operand, second: Operand, others: Sequence[Operand], want
         return [label for label in wanted if label in both]
     elsewhere = {label for operand in others for label in operand.labels}.union(wanted)
     return [label for label in both if label in elsewhere]
+
+
+def _summed_next(
+    others: Sequence[Operand], labels: Sequence[Label], steps: Path, wanted: Sequence[Label]
+) -> frozenset[Label]:
+    """The labels of a product, which comes after the other operands, that are summed over where it is used."""
+    current: list[frozenset[Label] | None] = [*(frozenset(operand.labels) for operand in others), None]
+    for p, q in steps:
+        pair = [current[p], current[q]]
+        current = [each for at, each in enumerate(current) if at not in (p, q)]
+        if None in pair:
+            later = frozenset(wanted).union(*(each for each in current if each is not None))
+            return frozenset(labels) - later
+        current.append(frozenset().union(*(each for each in pair if each is not None)))  # more than is kept: no harm
+    return frozenset()
+
+
+def _ordered(a: Operand, b: Operand, keep: Sequence[Label], summed: frozenset[Label]) -> list[Label]:
+    """The labels of a product that is no last one, in an order in which it can be made without a copy.
+
+    Those that are summed over next come at an end where that can be, so that it is a matrix there as it lies.
+    """
+    longer, other = (a, b) if len(a.labels) >= len(b.labels) else (b, a)
+    sides = [[la for la in longer.labels if la in keep], [la for la in other.labels if la in keep]]
+    for side, rest in (sides, sides[::-1]):
+        count = sum(label in summed for label in side)
+        if count and not set(side) & set(rest):
+            if summed.issuperset(side[-count:]):
+                return [*rest, *side]
+            if summed.issuperset(side[:count]):
+                return [*side, *rest]
+    return list(dict.fromkeys((*sides[0], *sides[1])))
 
 
 def _path(operands: Sequence[Operand], wanted: Sequence[Label], numbers: Mapping[Label, int]) -> Path:
