@@ -71,7 +71,9 @@ CEILINGS: dict[str, Ceiling] = {
     "vjp of softmax": Ceiling(lambda: td.vjp(td.softmax(x), x, v), 6, VECTOR, calls={"np.exp(": 1, "logsumexp(": 1}),
     "jvp of softmax": Ceiling(lambda: td.jvp(td.softmax(x), x, v), 6, VECTOR, calls={"np.exp(": 1, "logsumexp(": 1}),
     "hvp of a cubic": Ceiling(lambda: td.hvp(td.sum((A @ x) ** 3), x, v), 5, VECTOR),
-    "gradient of an inverse form": Ceiling(lambda: td.grad(x @ inv(P) @ x, x), 3, SQUARE, calls={"cholesky(": 1}),
+    "gradient of an inverse form": Ceiling(
+        lambda: td.grad(x @ inv(P) @ x, x), 2, VECTOR, calls={"np.linalg.solve(": 1}
+    ),
     "gaussian by its covariance": Ceiling(
         lambda: td.grad(td.logdet(P) + x @ inv(P) @ x, P), 4, SQUARE, calls={"np.linalg.inv(": 1}
     ),

@@ -19,6 +19,9 @@ from tensordsl.program.paths import Path, cost, path
 
 LARGE = 1 << 12  # entries from which an outer product is worth the reading of its labels
 TINY = 64  # entries of matrices so small that a stack of products is made faster entry by entry
+# Rows from which Cholesky's half of the work pays for one solution: NumPy's BLAS and SciPy's have threads of their own,
+# which wait for work on each other's cores, so that a program that goes from one to the other loses milliseconds.
+LARGE_SYSTEM = 1000
 
 Sizes = Mapping[Label, AnySize]
 
@@ -213,11 +216,11 @@ class Products:
         n, m = evaluate(sizes[new], self._out.sizes), self._out.count(sizes[label] for label in rest)
         # For complex data a symmetric matrix is no Hermitian one, which is what has a Cholesky factor.
         real = self._out.dtype is not None and not self._out.complex_data
-        symmetric = real and is_positive_definite(a.inverse.children[0])
-        if symmetric or self._shared(a.inverse):
-            matrix, flops = self._factorised(a, symmetric), 2 * n * n * m
-            solve = self._out.call(routines.cholesky_solve if symmetric else routines.lu_solve)
-            template = f"{solve}({{0}}, {right})" if symmetric or not turned else f"{solve}({{0}}, {right}, True)"
+        definite = real and is_positive_definite(a.inverse.children[0])
+        if self._shared(a.inverse) or (definite and n >= LARGE_SYSTEM):
+            matrix, flops = self._factorised(a, definite), 2 * n * n * m
+            solve = self._out.call(routines.cholesky_solve if definite else routines.lu_solve)
+            template = f"{solve}({{0}}, {right})" if definite or not turned else f"{solve}({{0}}, {right}, True)"
         else:
             flops = 2 * n**3 // 3 + 2 * n * n * m
             template = f"np.linalg.solve({{0}}{'.T' if turned else ''}, {right})"
@@ -227,14 +230,14 @@ class Products:
         self._made[way.key] = (register, ())
         return Operand(register, labels)
 
-    def _factorised(self, a: Operand, symmetric: bool) -> Register:
+    def _factorised(self, a: Operand, definite: bool) -> Register:
         """The triangular factors of a matrix, found once."""
         name = a.register.name
         if name not in self._factors:
-            routine = routines.cholesky if symmetric else routines.lu
+            routine = routines.cholesky if definite else routines.lu
             n = self._out.number(a.register.sizes[0])
             kernel = Apply(((-1, -2),), (-3, -4), f"{self._out.call(routine)}({{0}})", routine.__name__)
-            flops = n**3 // 3 if symmetric else 2 * n**3 // 3
+            flops = n**3 // 3 if definite else 2 * n**3 // 3
             self._factors[name] = self._out.emit(kernel, [a.register], a.register.sizes, flops=flops, own_dtype=True)
         return self._factors[name]
 
