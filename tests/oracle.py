@@ -124,13 +124,32 @@ def truth(text: str, names: list[str], data: dict[str, np.ndarray], weights: Cal
         return jax.numpy.asarray(eval(code, {**space, **dict(zip(names, parts, strict=True))}), float)
 
     w = weights(jax.eval_shape(value, flat).shape)
-    hessian = jax.jacfwd(jax.jacrev(lambda vector: (w * value(vector)).sum()))
-    third = jax.jacfwd(hessian) if flat.size <= MOST_THIRD else lambda vector: None
-    every = jax.jit(lambda v: (value(v), jax.jacfwd(value)(v), hessian(v), third(v)))
-    # Each formula runs once: what compiles fastest is fastest.
-    found = every.lower(flat).compile({"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True})
-    known_truths[text] = Truth(*(None if part is None else np.asarray(part) for part in found(flat)))
+
+    # Each order hands on what it was made from: traced once, it is compiled once.
+    def gradient(vector: Any) -> tuple[Any, Any]:
+        found, pull_back = jax.vjp(value, vector)
+        return pull_back(w)[0], found
+
+    def hessian(vector: Any) -> tuple[Any, tuple[Any, Any]]:
+        second, found = jax.jacfwd(gradient, has_aux=True)(vector)
+        return second, (found, second)
+
+    def every(vector: Any) -> tuple[Any, ...]:
+        if flat.size <= MOST_THIRD:
+            third, (found, second) = jax.jacfwd(hessian, has_aux=True)(vector)
+        else:
+            third, (second, (found, _)) = None, hessian(vector)
+        return found, jax.jacfwd(value)(vector), second, third
+
+    parts = compiled(jax, every, flat)
+    known_truths[text] = Truth(*(None if part is None else np.asarray(part) for part in parts))
     return known_truths[text]
+
+
+def compiled(jax: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+    """A function that runs once, by JAX: what compiles fastest is fastest, and one by one its steps take longer."""
+    fastest = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return jax.jit(function).lower(*arguments).compile(fastest)(*arguments)
 
 
 def helpers(jax: Any) -> dict[str, Callable[..., Any]]:
@@ -191,6 +210,12 @@ def helpers(jax: Any) -> dict[str, Callable[..., Any]]:
         rows = [[(-1) ** (i + j) * np_.linalg.det(minor(j, i)) for j in range(n)] for i in range(n)]
         return np_.stack([np_.stack(row, -1) for row in rows], -2)
 
+    def expm(a: Any) -> Any:
+        """The series at A/16, squared four times; JAX's own is a choice of five quotients, slow to compile."""
+        a, one = a / 16, np_.broadcast_to(np_.eye(a.shape[-1]), a.shape)
+        total = jax.lax.fori_loop(0, 18, lambda n, total: one + a @ total / (18 - n), one)
+        return jax.lax.fori_loop(0, 4, lambda _, total: total @ total, total)
+
     def sqrtm(a: Any) -> Any:
         """Denman and Beavers' iteration; JAX has a root, but no derivative of it."""
 
@@ -219,12 +244,12 @@ def helpers(jax: Any) -> dict[str, Callable[..., Any]]:
 
     own = (
         vec, unvec, khatri_rao, commutation, elimination, duplication, vech, vech_rows, vech_columns, block_diag,
-        prod_others, logdet, adjugate,
+        prod_others, logdet, adjugate, expm,
         sqrtm, solve_sylvester, polar, hadamard, frobenius,
     )  # fmt: skip
     theirs = {
         "erf": special.erf, "lgamma": special.gammaln, "digamma": special.digamma, "polygamma": special.polygamma,
-        "logsumexp": special.logsumexp, "expm": jax.scipy.linalg.expm, "softmax": jax.nn.softmax,
-        "sigmoid": jax.nn.sigmoid, "softplus": jax.nn.softplus, "relu": jax.nn.relu,
+        "logsumexp": special.logsumexp, "softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid,
+        "softplus": jax.nn.softplus, "relu": jax.nn.relu,
     }  # fmt: skip
     return {**{f.__name__: f for f in own}, **theirs}

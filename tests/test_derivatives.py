@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import operator
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from fuzz import differences
 from hypothesis import assume, given, settings
+from oracle import compiled, the_jax
 from strategies import DIMS, Case, cases, central_differences, close, complex_step, random_case
 
 import tensordsl as td
@@ -142,10 +142,7 @@ JAX_CASES: dict[str, tuple[Callable[[], Expr], Callable[[Any], Callable[..., Any
 
 @pytest.mark.parametrize("name", JAX_CASES)
 def test_gradients_and_hessians_are_those_of_jax(name: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        jax = pytest.importorskip("jax")
-    jax.config.update("jax_enable_x64", True)
+    jax = the_jax()
     make, oracle = JAX_CASES[name]
     f, f_jax = make(), oracle(jax.numpy)
     rng = np.random.default_rng(5)
@@ -153,13 +150,14 @@ def test_gradients_and_hessians_are_those_of_jax(name: str) -> None:
     values = tuple(data.values())
     assert close(f.evaluate(data), f_jax(*values), 1e-12)
     symbols = (x, A, y)
-    for found, wanted in zip(td.grad(f, symbols), jax.grad(f_jax, (0, 1, 2))(*values), strict=True):
+    slopes, hessian = (compiled(jax, each(f_jax, (0, 1, 2)), *values) for each in (jax.grad, jax.hessian))
+    for found, wanted in zip(td.grad(f, symbols), slopes, strict=True):
         assert close(found.evaluate(data, k=3), wanted, 1e-11)
-    for row, wanted_row in zip(td.hessian(f, symbols), jax.hessian(f_jax, (0, 1, 2))(*values), strict=True):
+    for row, wanted_row in zip(td.hessian(f, symbols), hessian, strict=True):
         for found, wanted in zip(row, wanted_row, strict=True):
             assert close(found.evaluate(data, k=3), wanted, 1e-10)
     if name in ("logistic", "inverse"):
-        third = jax.jacfwd(jax.hessian(f_jax))(*values)
+        third = compiled(jax, jax.jacfwd(jax.hessian(f_jax)), *values)
         assert close(td.derivative(f, x, order=3).evaluate(data, k=3), third, 1e-9)
 
 
