@@ -19,6 +19,7 @@ from small import unfused
 
 import tensordsl as td
 from tensordsl.execution.binding import bind
+from tensordsl.program import products
 from tensordsl.program.plan import byte_count
 
 k, m = td.dims("k m")
@@ -145,6 +146,22 @@ def test_plans_keep_within_the_memory(name: str) -> None:
         peak, value = measured(*planned(e, data, memory))
         assert peak <= memory + OVERHEAD
         np.testing.assert_allclose(value, wanted, rtol=1e-9, atol=1e-9 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("e", [A.T @ td.diag(x) @ A, td.exp(A.T @ td.diag(x) @ A) * A])
+def test_products_that_are_their_own_transposes(e: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are computed by half where that fits, and else as others are."""
+    monkeypatch.setattr(products, "LARGE_PRODUCT", 500)
+    data, plan = data_of(e), plan_of(e)
+    assert "symmetric_product(" in plan.program.source
+    planned(e, data)[0](*planned(e, data)[1])
+    peak, wanted = measured(*planned(e, data))
+    assert peak == pytest.approx(plan.peak_bytes, rel=0.1)
+    for memory in {least_of(e), plan.peak_bytes - 1}:
+        assert "symmetric_product(" not in plan_of(e, memory).program.source
+        peak, value = measured(*planned(e, data, memory))
+        assert peak <= memory + OVERHEAD
+        np.testing.assert_allclose(value, wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_less_memory_makes_smaller_blocks() -> None:

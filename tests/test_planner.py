@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import tensordsl as td
-from tensordsl.program import paths
+from tensordsl.program import paths, products
 from tensordsl.program.build import build
-from tensordsl.program.products import LARGE_SYSTEM
+from tensordsl.program.products import LARGE_PRODUCT, LARGE_SYSTEM
 
 i, j, l, r, k, m = td.dims("i j l r k m")
 T = td.tensor("T", i, j, l)
@@ -241,6 +241,70 @@ def test_a_gram_matrix_is_symmetric_to_the_last_bit() -> None:
     for e in (B.T @ B, B.T @ td.diag(td.exp(w)) @ B):
         found = td.compile(e)({s.name: values[s.name] for s in e.symbols})
         np.testing.assert_array_equal(found, found.T)
+
+
+SYMMETRIC: dict[str, tuple[Any, str]] = {  # with what NumPy computes
+    "weights of any sign": (B.T @ td.diag(w) @ B, "mi,m,mj->ij"),
+    "a declared matrix between": (B @ S @ B.T, "mi,ij,nj->mn"),
+    "a sum between": (-2 * C.T @ (A + A.T) @ C, "ki,kl,lj->ij"),
+}
+
+
+def truth(name: str, values: dict[str, np.ndarray]) -> np.ndarray:
+    b, s, c, a = (values.get(letter) for letter in "BSCA")
+    operands = {
+        "weights of any sign": lambda: (b, values["w"], b),
+        "a declared matrix between": lambda: (b, s, b),
+        "a sum between": lambda: (-2 * c, a + a.T, c),
+    }[name]()
+    return np.asarray(np.einsum(SYMMETRIC[name][1], *operands, optimize=True))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+@pytest.mark.parametrize("size", [99, 100, 117])
+@pytest.mark.parametrize("name", SYMMETRIC)
+def test_half_is_computed_of_large_products_that_are_their_own_transposes(
+    name: str, size: int, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "LARGE_PRODUCT", 100)
+    e, _ = SYMMETRIC[name]
+    values = data_of(e, dtype=complex if dtype is np.complex128 else float, k=size, m=size)
+    values = {key: (value + value.T if key == "S" else value).astype(dtype) for key, value in values.items()}
+    wanted, found = truth(name, values), td.compile(e)(values)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, wanted, atol=1e-10 * np.finfo(dtype).eps / 2e-16 * np.abs(wanted).max())
+    if size >= 100:
+        np.testing.assert_array_equal(found, found.T)
+
+
+@pytest.mark.parametrize("name", SYMMETRIC)
+def test_plans_count_half_of_symmetric_products(name: str) -> None:
+    """From a size on, of the sum as well as of the result, and not of a product that BLAS computes by half."""
+    e, _ = SYMMETRIC[name]
+    dims = {d.name for s in e.symbols for d in s.dims}
+    small, large = (td.plan(e, **dict.fromkeys(dims, n)) for n in (LARGE_PRODUCT - 4, LARGE_PRODUCT))
+    made = 1 if name == "weights of any sign" else 2  # products, the last of which is symmetric
+    (half,) = (step.flops for step in large.steps if "symmetric_product(" in step.source)
+    assert half == 2 * LARGE_PRODUCT**3 * 5 // 8
+    assert "symmetric_product" not in small.program.source
+    assert small.flops >= made * 2 * (LARGE_PRODUCT - 4) ** 3
+    assert large.flops < (made - 0.37) * 2 * LARGE_PRODUCT**3
+    short = td.plan(B.T @ td.diag(w) @ B, k=LARGE_PRODUCT, m=LARGE_PRODUCT - 1)
+    assert "symmetric_product" not in short.program.source
+    assert "symmetric_product" not in source_of(B.T @ B, k=LARGE_PRODUCT, m=LARGE_PRODUCT)
+    assert "symmetric_product" not in source_of(B.T @ td.diag(w) @ td.sin(B), k=LARGE_PRODUCT, m=LARGE_PRODUCT)
+
+
+def test_what_is_not_finite_stays_so_in_symmetric_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "LARGE_PRODUCT", 100)
+    e = B.T @ td.diag(w) @ B
+    values = data_of(e, k=109, m=100)
+    values["B"][3, 17], values["B"][4, 90] = np.nan, np.inf
+    with np.errstate(invalid="ignore"):
+        found = td.compile(e)(values)
+        wanted = values["B"].T @ (values["w"][:, None] * values["B"])
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
+    np.testing.assert_array_equal(np.isinf(found), np.isinf(wanted))
 
 
 # --- sharing --------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from tensordsl.program.instructions import Instruction, Program, Register
 from tensordsl.program.kernels import Apply, Full
 from tensordsl.program.lowering import Lowering
 from tensordsl.program.outputs import Given, again, into
-from tensordsl.program.schedule import late, of_dtype, without_copies
+from tensordsl.program.schedule import late, of_dtype, whole, without_copies
 from tensordsl.program.source import Writer, Written
 from tensordsl.program.threads import in_blocks, thread_count
 from tensordsl.rewrites.rewriting import PHASES, simplified
@@ -131,12 +131,15 @@ def _written(
     if memory is not None:
         blocks = (BLOCK, BLOCK >> 3, BLOCK >> 6, BLOCK >> 10, 1)
         leasts = (LEAST, LEAST >> 4, LEAST >> 8)
-        choices += [
+        # The second is the first without products by half, whose blocks are beside the result.
+        choices += [Limits(threads=threads)] + [
             Limits(block, least, t, True) for block in blocks for t in dict.fromkeys((threads, 1)) for least in leasts
         ]
     needed: int | None = None
-    for limits in choices:
+    for place, limits in enumerate(choices):
         instructions: Sequence[Instruction] = given.instructions
+        if place:
+            instructions = [whole(instruction) for instruction in instructions]
         if dtype is not None:
             instructions = fuse(instructions, kept, out, f"np.{dtype}", limits)
         writer = Writer(out.size, out.count, out.fresh, dtype is not None)

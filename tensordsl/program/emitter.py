@@ -264,4 +264,6 @@ class Emitter:
             for la, s in zip(labels, r.sizes, strict=True)
         }
         work = self.count(known.values()) * (1 if kernel.entrywise else 2)
+        if kernel.by_halves:  # four strips of rows, each from the diagonal on: (4 + 3 + 2 + 1) / 16
+            work = work * 5 // 8
         return self.emit(kernel, operands, sizes, flops=work)

@@ -13,7 +13,7 @@ from itertools import combinations
 from tensordsl.contraction import as_operands, contract, is_structured, number_of
 from tensordsl.dims import AnySize, evaluate
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Primitive, Select, Sum, Symbol
-from tensordsl.facts import is_not_negative
+from tensordsl.facts import is_not_negative, is_symmetric
 from tensordsl.graph import topological
 from tensordsl.labels import Groups, Label, flat, singles
 from tensordsl.program.assembly import assemble, union
@@ -325,7 +325,11 @@ class Lowering:
             register, labels = self._products.gram(*halves, wanted, sizes)
             return Term(register, labels, coefficient, output, sizes, scatter)
         stays = coefficient == 1 or (signed and coefficient == -1) or product_of(node) in self._multiples
-        register, labels, left = self._products.fold(ready, wanted, sizes, 1 if stays else coefficient)
+
+        def symmetric() -> bool:
+            return node.output == singles(wanted) and is_symmetric(node)
+
+        register, labels, left = self._products.fold(ready, wanted, sizes, 1 if stays else coefficient, symmetric)
         return Term(register, labels, coefficient if stays else left, output, sizes, scatter)
 
     def _halves(

@@ -14,7 +14,7 @@ from tensordsl.functions import routines
 from tensordsl.labels import Label
 from tensordsl.program.emitter import Emitter
 from tensordsl.program.instructions import Register
-from tensordsl.program.kernels import Apply, Labels, Total, align, product
+from tensordsl.program.kernels import Apply, Labels, Product, Total, align, product
 from tensordsl.program.paths import Path, cost, path
 
 LARGE = 1 << 12  # entries from which an outer product is worth the reading of its labels
@@ -22,6 +22,10 @@ TINY = 64  # entries of matrices so small that a stack of products is made faste
 # Rows from which Cholesky's half of the work pays for one solution: NumPy's BLAS and SciPy's have threads of their own,
 # which wait for work on each other's cores, so that a program that goes from one to the other loses milliseconds.
 LARGE_SYSTEM = 1000
+# Sizes of the result and of the sum from which a product that is its own transpose is computed by half. That takes four
+# calls of BLAS for one, and where other work keeps the cores busy each call may wait tens of milliseconds for its
+# threads: as much has to be saved.
+LARGE_PRODUCT = 2000
 
 Sizes = Mapping[Label, AnySize]
 
@@ -49,11 +53,17 @@ class Products:
         self._factors: dict[str, Register] = {}
 
     def fold(
-        self, operands: Sequence[Operand], wanted: Sequence[Label], sizes: Sizes, coefficient: Number
+        self,
+        operands: Sequence[Operand],
+        wanted: Sequence[Label],
+        sizes: Sizes,
+        coefficient: Number,
+        symmetric: Callable[[], bool] | None = None,
     ) -> tuple[Register, Labels, Number]:
         """Contract operands to the labels wanted; and what is left of the coefficient, to multiply the result by.
 
-        The coefficient goes into the smallest array on the way that is smaller than the result.
+        The coefficient goes into the smallest array on the way that is smaller than the result. `symmetric` says
+        whether the result is a matrix that is its own transpose, and is asked where that makes a difference.
         """
         numbers = {label: evaluate(size, self._out.sizes) for label, size in sizes.items()}
         if all(operand.inverse is not None for operand in operands):  # there is nothing to solve with
@@ -74,7 +84,7 @@ class Products:
             keep = kept_labels(first, second, operands, wanted)
             if operands:
                 keep = _ordered(first, second, keep, _summed_next(operands, keep, steps[step + 1 :], wanted))
-            result = self.pair(first, second, keep, sizes, not operands)
+            result = self.pair(first, second, keep, sizes, not operands, None if operands else symmetric)
             if place == count + step:
                 result = self._scaled(result, coefficient)
             operands.append(result)
@@ -171,7 +181,15 @@ class Products:
         result = self.pair(scaled, Operand(scaled.register, other), wanted, sizes, True)
         return result.register, result.labels
 
-    def pair(self, a: Operand, b: Operand, keep: Sequence[Label], sizes: Sizes, last: bool) -> Operand:
+    def pair(
+        self,
+        a: Operand,
+        b: Operand,
+        keep: Sequence[Label],
+        sizes: Sizes,
+        last: bool,
+        symmetric: Callable[[], bool] | None = None,
+    ) -> Operand:
         """The product of two operands, summed over the labels that are not kept."""
         if a.inverse is not None or b.inverse is not None:
             solved = self._solve(a, b, keep, sizes) or self._solve(b, a, keep, sizes)
@@ -196,10 +214,23 @@ class Products:
             # To bring a large array into order, for one product with a vector, takes longer than to go through it.
             if outer or tiny or kernel.packs_for_a_vector:
                 kernel = replace(kernel, by_einsum=True)
+            elif symmetric is not None and self._worth_halving(kernel, pair) and symmetric():
+                kernel = replace(kernel, by_halves=self._out.call(routines.symmetric_product))
             register = self._out.multiply(kernel, pair, [sizes[la] for la in kernel.output])
             self._made[key] = (register, tuple(names.index(la) for la in kernel.output))
         register, order = self._made[key]
         return Operand(register, tuple(names[place] for place in order))
+
+    def _worth_halving(self, kernel: Product, pair: Sequence[Register]) -> bool:
+        """Whether half of a product would take less time, were the result its own transpose."""
+        if self._out.dtype is None or not kernel.of_matrices:
+            return False
+        sizes = dict(zip(kernel.inputs[0], pair[0].sizes, strict=True))
+        if min(self._out.count(sizes[la] for la in side) for side in (kernel.free[1], kernel.summed)) < LARGE_PRODUCT:
+            return False
+        # Of a matrix times its own transpose, BLAS computes half by itself.
+        at = [tuple(map(labels.index, kernel.summed)) for labels in kernel.inputs]
+        return pair[0] != pair[1] or at[0] != at[1]
 
     # --- inverses -------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tensordsl.program.instructions import Instruction
-from tensordsl.program.kernels import Full, Pack
+from tensordsl.program.kernels import Full, Pack, Product
 
 
 def late(instructions: Sequence[Instruction], kept: frozenset[str]) -> list[Instruction]:
@@ -56,6 +56,14 @@ def without_copies(instructions: Sequence[Instruction], kept: frozenset[str]) ->
         makers[target.root] = makers[made.name]
         result[place] = None
     return [step for step in result if step is not None]
+
+
+def whole(instruction: Instruction) -> Instruction:
+    """A product that is its own transpose as any other one, which can be made piece by piece."""
+    if isinstance(instruction.kernel, Product) and instruction.kernel.by_halves:
+        kernel = replace(instruction.kernel, by_halves="")
+        return replace(instruction, kernel=kernel, flops=instruction.flops * 8 // 5)
+    return instruction
 
 
 def of_dtype(instruction: Instruction, dtype: str) -> Instruction:

@@ -14,6 +14,7 @@ class Product(Kernel):
     """Two operands multiplied, and summed over the labels that the output lacks: out = Σ a b."""
 
     by_einsum: bool = False  # where its loops are better than those of a broadcast product or of BLAS
+    by_halves: str = ""  # the name of the routine that computes half, where the result is its own transpose
 
     kind = "contract"
 
@@ -42,6 +43,8 @@ class Product(Kernel):
         if method == "einsum":
             return f'np.einsum("{self.title}", {a}, {b})'
         left, right = self._matrices(names, size)
+        if self.by_halves:
+            return f"{self.by_halves}({left}, {right})"
         batch, rows, columns = self.free
         product = f"{left} @ {right}"
         if len(rows) <= 1 and len(columns) <= 1 and ((rows and columns) or not batch):
@@ -62,7 +65,7 @@ class Product(Kernel):
         batch, rows, columns = self.free
         if method == "matmul" and len(rows) <= 1 and len(columns) <= 1 and ((rows and columns) or not batch):
             left, right = self._matrices(names, size)
-            return f"np.matmul({left}, {right}, out={out})"
+            return f"{self.by_halves or 'np.matmul'}({left}, {right}, out={out})"
         return None
 
     def hidden(self, count: Count) -> int:
@@ -73,7 +76,8 @@ class Product(Kernel):
             return 0
         summed = summed_order(la, lb, self.output, batch)
         packed = [(la, rows, summed), (lb, summed, columns)]
-        return sum(count(labels) for labels, first, second in packed if is_packed(labels, batch, first, second))
+        copies = sum(count(labels) for labels, first, second in packed if is_packed(labels, batch, first, second))
+        return copies + (count(self.output) // 16 if self.by_halves else 0)  # one of four blocks of the diagonal
 
     @property
     def free(self) -> tuple[Labels, Labels, Labels]:
@@ -84,6 +88,12 @@ class Product(Kernel):
             tuple(label for label in output if label not in lb),
             tuple(label for label in output if label not in la),
         )
+
+    @property
+    def of_matrices(self) -> bool:
+        """Whether it is one product of two matrices, its result a matrix."""
+        batch, rows, columns = self.free
+        return not self.loops and not batch and len(rows) == len(columns) == 1
 
     @property
     def packs_for_a_vector(self) -> bool:
