@@ -241,9 +241,9 @@ def test_products_of_much_symmetry(build: Callable[[random.Random, int], Expr], 
     rng = random.Random(3)
     first = build(rng, count)
     for _ in range(20):
-        start = time.perf_counter()
+        start = time.process_time()
         assert build(rng, count) is first
-        assert time.perf_counter() - start < 1
+        assert time.process_time() - start < 1
 
 
 def test_two_short_cycles_are_no_long_one() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 
@@ -131,6 +131,11 @@ class SumOver(Tree):
     body: Tree
 
 
+def fields_of(tree: Tree) -> tuple[str, ...]:
+    """The names of what a tree is made of, all but its span; `fields` takes longer than the rest of a walk."""
+    return tree.__match_args__
+
+
 def mapped(tree: Tree, change: Callable[[Tree], Tree]) -> Tree:
     """The tree with `change` applied to each of its children."""
 
@@ -139,13 +144,12 @@ def mapped(tree: Tree, change: Callable[[Tree], Tree]) -> Tree:
             return change(value)
         return tuple(map(inside, value)) if isinstance(value, tuple) else value
 
-    parts = {part.name: getattr(tree, part.name) for part in fields(tree) if part.name != "span"}
-    return replace(tree, **{name: inside(value) for name, value in parts.items()})  # type: ignore[arg-type]
+    return replace(tree, **{name: inside(getattr(tree, name)) for name in fields_of(tree)})  # type: ignore[arg-type]
 
 
 def children(tree: Tree) -> Iterator[Tree]:
-    for part in fields(tree):
-        yield from _trees(getattr(tree, part.name))
+    for name in fields_of(tree):
+        yield from _trees(getattr(tree, name))
 
 
 def spanned(first: Tree, last: Tree) -> tuple[int, int] | None:
