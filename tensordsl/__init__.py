@@ -155,8 +155,10 @@ _operations.rooms |= {
     "array_namespace": "tensordsl.tracing",
 }
 _LATER = {
-    "parse": "tensordsl.parsing.parse",
     "explain": "tensordsl.printing.forms",
+    "open": "tensordsl.chunked.opened",
+    "parse": "tensordsl.parsing.parse",
+    "store": "tensordsl.chunked.storing",
     "trace_function": "tensordsl.tracing",
 }
 

@@ -1,0 +1,169 @@
+"""The engine: dask's `distributed` does the tasks, a few for each slot at a time, and forgets each that is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from itertools import islice
+from queue import Empty, Queue
+from typing import Any
+
+from tensordsl.errors import BindError, TensorDSLError
+
+WINDOW = 3  # tasks for each slot that are handed out at a time, so that none waits for the next
+CONNECT = "20s"  # for a cluster to answer
+STUCK = 600.0  # seconds in which no task ends, after which nothing is waited for any more
+RETRIES = 3  # of a task that fails with something that another try may mend
+
+# The memory of a worker is what tasks are planned for: nothing is to be moved to disk behind them.
+OWN = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause", "terminate")}
+
+
+@contextmanager
+def connected(client: Any, slots: int) -> Iterator[tuple[Any, bool]]:
+    """A client of `distributed`, and whether its workers are threads of this process."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    if client is None:
+        with (
+            dask.config.set(OWN),
+            one_blas(slots),
+            LocalCluster(
+                n_workers=1,
+                threads_per_worker=slots,
+                processes=False,
+                dashboard_address=":0",
+                silence_logs=50,
+            ) as cluster,
+            Client(cluster) as found,
+        ):
+            yield found, True
+    elif isinstance(client, str):
+        try:
+            found = Client(client, timeout=CONNECT)
+        except (OSError, ValueError) as error:
+            raise BindError(
+                f"No scheduler answers at {client!r} within {CONNECT}: {_words(error)}. Check the address, or leave "
+                "client out to work in this process."
+            ) from None
+        with found:
+            _check_versions(found)
+            yield found, False
+    else:
+        _check_versions(client)
+        yield client, False
+
+
+def slots_of(client: Any) -> tuple[int, int]:
+    """How many tasks a cluster does side by side, and how many one of its workers does at the most."""
+    threads = list(client.nthreads().values())
+    if not threads:
+        raise BindError("The cluster has no workers. Start some, or leave client out to work in this process.")
+    return sum(threads), max(threads)
+
+
+def run(
+    client: Any,
+    function: Callable[..., Any],
+    job: Any,
+    calls: Iterator[Any],
+    slots: int,
+    done: Callable[[Any, Any], None],
+) -> None:
+    """Call `function(job, *call)` for all calls, and `done(call, result)` for each as it ends.
+
+    A call is handed out when another one is done, and its result is forgotten then: neither the calls nor the results
+    are ever all there, and a worker that is lost takes with it no more than what it was doing.
+    """
+    calls = iter(calls)
+    shared: Any = None
+    ended: Queue[Any] = Queue()
+    given: dict[Any, Any] = {}
+
+    def submit(call: Any) -> None:
+        nonlocal shared
+        if shared is None:
+            shared = client.submit(_same, job, pure=False)  # unlike scattered data, it is there again after any loss
+        future = client.submit(function, shared, *call, pure=False, retries=RETRIES)
+        given[future] = call
+        future.add_done_callback(ended.put)
+
+    try:
+        for call in islice(calls, WINDOW * slots):
+            submit(call)
+        while given:
+            try:
+                future = ended.get(timeout=STUCK)
+            except Empty:
+                raise BindError(
+                    f"No task has ended in {STUCK:.0f} s: a worker is stuck, or lost. What was finished is kept: mend "
+                    "the cluster and run again with resume."
+                ) from None
+            result = _result(future)
+            done(given.pop(future), result)
+            future.release()
+            following = next(calls, None)
+            if following is not None:
+                submit(following)
+    finally:
+        if given:
+            client.cancel(list(given), force=True)
+
+
+def _same(job: Any) -> Any:
+    return job
+
+
+def _result(future: Any) -> Any:
+    from distributed import KilledWorker
+
+    try:
+        return future.result()
+    except TensorDSLError:
+        raise
+    except KilledWorker as error:
+        raise BindError(
+            f"A task has lost its worker several times, most likely for memory: {_words(error)}. What was finished is "
+            "kept: give the workers more memory, or the plan less, and run again with resume."
+        ) from None
+    except MemoryError as error:
+        raise BindError(
+            f"A task has run out of memory: {_words(error)}. What was finished is kept: give memory= less than the "
+            "workers have, and run again with resume."
+        ) from None
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+
+
+def _check_versions(client: Any) -> None:
+    """`BindError` where a worker has another version of the library, or none."""
+    try:
+        found = client.run(_version)
+    except Exception as error:  # noqa: BLE001 - whatever it is that keeps the library from being imported there
+        raise BindError(
+            f"A worker of the cluster cannot run this library: {_words(error)}. Install it there."
+        ) from None
+    here = _version()
+    unlike = {address: version for address, version in found.items() if version != here}
+    if unlike:
+        listed = ", ".join(f"{version} at {address}" for address, version in unlike.items())
+        raise BindError(f"The cluster has other versions than the {here} here: {listed}. Install the same ones.")
+
+
+def _version() -> str:
+    return version("tensordsl")
+
+
+@contextmanager
+def one_blas(slots: int) -> Iterator[None]:
+    """As many threads of BLAS for each slot as makes them the cores together."""
+    from threadpoolctl import threadpool_limits
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with threadpool_limits(max(1, cores // slots), user_api="blas"):
+        yield

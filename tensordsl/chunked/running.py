@@ -1,0 +1,152 @@
+"""Running: what one task does, which is one tile of one stage, or one block of a dense result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from tensordsl.chunked.cutting import Axis, Part, Read, Stage, tile_size
+from tensordsl.chunked.sources import Source
+from tensordsl.chunked.tiling import Tiling, product_of
+from tensordsl.execution.compiled import CompiledFunction, compile
+from tensordsl.expr import Constant, Expr, Symbol
+from tensordsl.labels import Label
+
+Tiles = Mapping[Label, int]
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker has to know to make any tile: the stages, how they are cut, and where everything lies.
+
+    `sources` are the arrays that are read: data, and what earlier stages have made.
+    """
+
+    stages: Mapping[str, Stage]
+    tiling: Tiling
+    sources: Mapping[str, Source]
+    constants: Mapping[str, Array]
+    sizes: Mapping[str, int]  # behind the dimensions, for what is not cut
+
+    def piece(self, read: Read, tiles: Tiles) -> Array:
+        """The piece that a tile reads, its axes the labels of the places."""
+        region, shape, squeezed = self.region(read.axes, tiles)
+        if read.array in self.constants:
+            found = self.constants[read.array][region]
+        else:
+            found = self.sources[read.array].read(region)
+        if squeezed:
+            found = found.reshape([size for axis, size in enumerate(found.shape) if axis not in squeezed])
+        found = found.reshape(shape) if found.shape != shape else found
+        return numbers(found)
+
+    def region(self, axes: Sequence[Axis], tiles: Tiles) -> tuple[tuple[slice, ...], tuple[int, ...], set[int]]:
+        """Where a piece lies in its array; its shape by labels; and the axes that no label goes along."""
+        region, shape, squeezed = [], [], set()
+        for number, axis in enumerate(axes):
+            if not axis or axis[0].label is None:
+                start = axis[0].start if axis else 0
+                region.append(slice(start, start + 1))
+                squeezed.add(number)
+                continue
+            first, *inner = axis
+            faster = 1
+            for place in inner:
+                assert place.label is not None
+                faster *= self.tiling.sizes[place.label]
+            assert first.label is not None
+            lo, hi = self.tiling.range(first.label, tiles.get(first.label, 0))  # of what is not cut there is one tile
+            if first.step > 0:
+                region.append(
+                    slice(
+                        (first.start + first.step * lo) * faster,
+                        (first.start + first.step * hi) * faster,
+                        first.step if faster == 1 else 1,
+                    )
+                )
+            else:
+                stop = first.start + first.step * hi
+                region.append(slice(first.start + first.step * lo, None if stop < 0 else stop, first.step))
+            shape += [hi - lo, *(self.tiling.sizes[place.label] for place in inner if place.label is not None)]
+        return tuple(region), tuple(shape), squeezed
+
+    # --- tiles ----------------------------------------------------------------------------------------------------
+
+    def tile(self, stage: Stage, tiles: Tiles) -> Array:
+        """One tile of a stage."""
+        return self.finished(stage, tiles, {part.name: self.sum(part, tiles) for part in stage.parts})
+
+    def finished(self, stage: Stage, tiles: Tiles, sums: Mapping[str, Any]) -> Array:
+        """One tile of a stage whose parts have been added up."""
+        values = dict(sums)
+        if isinstance(stage.expr, Symbol) and stage.expr.name in values:
+            return np.asarray(values[stage.expr.name])
+        values |= {read.name: self.piece(read, tiles) for read in stage.reads}
+        return np.asarray(call(stage.expr, values, self.lengths(stage.labels, tiles)))
+
+    def core(self, stage: Stage | None, name: str, labels: Sequence[Label], tiles: Tiles) -> Array:
+        """A piece of a core with an axis for each label: made here where a stage is given, read otherwise."""
+        ranges = [self.tiling.range(label, tiles.get(label, 0)) for label in labels]
+        if stage is None:
+            found = self.sources[name].read(tuple(slice(lo, hi) for lo, hi in ranges))
+        else:
+            given = zip(stage.axes, labels, strict=True)
+            found = self.tile(stage, {axis[0].label: tiles.get(label, 0) for axis, label in given if axis})  # type: ignore[misc]
+        return numbers(found.reshape([hi - lo for lo, hi in ranges]))
+
+    def put(self, name: str, tiles: Tiles, value: Array) -> None:
+        """Store a tile of a stage."""
+        region, _, _ = self.region(self.stages[name].axes, tiles)
+        shape = [1 if part.stop is None else part.stop - part.start for part in region]
+        self.sources[name].write(region, value.reshape(shape))
+
+    def sum(self, part: Part, tiles: Tiles, chosen: range | None = None) -> Any:
+        """A sum over tiles, added up in order; `chosen` are those of its terms that are meant."""
+        total: Any = None
+        every = product_of([self.tiling.count(label) for label in part.summed])
+        for number in every if chosen is None else islice(every, chosen.start, chosen.stop):
+            at = {**tiles, **dict(zip(part.summed, number, strict=True))}
+            pieces = {read.name: self.piece(read, at) for read in part.reads}
+            value = call(part.expr, pieces, self.lengths((*part.labels, *part.summed), at))
+            del pieces
+            if total is None:
+                total = value
+            elif isinstance(total, np.ndarray) and total.ndim:
+                total += value
+            else:
+                total = total + value
+        return total
+
+    def lengths(self, labels: Sequence[Label], tiles: Tiles) -> dict[str, int]:
+        """The sizes of a tile, by the names that its expression has for them."""
+        found = dict(self.sizes)
+        for label in labels:
+            lo, hi = self.tiling.range(label, tiles.get(label, 0))
+            found[str(tile_size(label))] = hi - lo
+        return found
+
+
+def numbers(array: Array) -> Array:
+    """A piece as it is computed with: whole numbers and truth values in 64 bits, as everywhere in the library."""
+    return array.astype(np.int64) if array.dtype.kind in "biu" and array.dtype.itemsize < 8 else array
+
+
+@lru_cache(maxsize=256)
+def function(expr: Expr) -> CompiledFunction:
+    return compile(expr)
+
+
+def call(expr: Expr, values: Mapping[str, Any], lengths: Mapping[str, int]) -> Any:
+    """The value of an expression of a tile. Sizes that no array shows are given by name."""
+    if isinstance(expr, Constant):
+        return expr.array
+    f = function(expr)
+    needed = {symbol.name for symbol in expr.symbols}
+    more = {dim.name: lengths[dim.name] for dim in expr.dims if dim.name in lengths}
+    return f({name: values[name] for name in needed}, **more)

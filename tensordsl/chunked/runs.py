@@ -1,0 +1,164 @@
+"""Runs: the tasks of a plan, stage after stage, those left out that are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from tensordsl.chunked import engine
+from tensordsl.chunked.cutting import Stage
+from tensordsl.chunked.planning import ChunkedPlan, axes_of, sum_of
+from tensordsl.chunked.running import Job, call
+from tensordsl.chunked.sources import HELD, Source
+from tensordsl.chunked.tiling import product_of
+
+Tile = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class PlannedJob(Job):
+    """A job with the plan that it is of."""
+
+    plan: ChunkedPlan
+
+
+def job_of(plan: ChunkedPlan, places: Mapping[str, Source]) -> PlannedJob:
+    """The job of a plan whose stages are stored in the places given."""
+    stages = {stage.name: stage for stage in plan.stages}
+    return PlannedJob(stages, plan.tiling, {**plan.sources, **places}, plan.constants, plan.sizes, plan)
+
+
+# --- what tasks do ------------------------------------------------------------------------------------------------
+
+
+def make_tile(job: PlannedJob, name: str, tiles: tuple[int, ...]) -> None:
+    """Make a tile of a stage and store it."""
+    stage = job.stages[name]
+    at = dict(zip(stage.labels, tiles, strict=True))
+    job.put(name, at, job.tile(stage, at))
+
+
+def make_sum(job: PlannedJob, name: str, tiles: tuple[int, ...], part: int, start: int, stop: int) -> Any:
+    """Some terms of a sum of which a stage has few, and long ones."""
+    stage = job.stages[name]
+    return job.sum(stage.parts[part], dict(zip(stage.labels, tiles, strict=True)), range(start, stop))
+
+
+def make_block(job: PlannedJob, block: tuple[int, ...], places: tuple[int, ...]) -> None:
+    """Make a block of a dense result of the terms that have entries there, and store it."""
+    plan = job.plan
+    terms = [plan.terms[place] for place in places]
+    at: dict[int, int] = {}
+    for term in terms:
+        at |= {group[0]: tile for group, tile in zip(term.output, block, strict=True) if group}
+    pieces = {
+        piece: job.core(plan.fused.get(name), name, own, at)
+        for term in terms
+        for piece, name, own in zip(term.pieces, term.cores, term.slots, strict=True)
+    }
+    sizes = {}
+    for label in (label for term in terms for label in term.labels):
+        lo, hi = job.tiling.range(label, at.get(label, 0))
+        sizes[label] = hi - lo
+    value = call(sum_of(terms, sizes), pieces, {})
+    region, _, _ = job.region(axes_of(terms[0]), at)
+    job.sources["result"].write(region, np.asarray(value).reshape([part.stop - part.start for part in region]))
+
+
+# --- all of them --------------------------------------------------------------------------------------------------
+
+
+class Run:
+    """The tasks of one plan. `finished` are left out, `note` hears of each other one when it is done."""
+
+    def __init__(
+        self,
+        plan: ChunkedPlan,
+        places: Mapping[str, Source],
+        client: Any,
+        slots: int,
+        finished: Iterable[Tile] = (),
+        note: Callable[[Tile], None] = lambda tile: None,
+    ) -> None:
+        self.plan, self.job = plan, job_of(plan, places)
+        self.done = 0
+        self._client, self._slots, self._note = client, slots, note
+        # What is held in memory is gone with the run that made it.
+        self._finished = {tile for tile in finished if tile[0] not in places or places[tile[0]].kind != "held"}
+
+    def all(self) -> None:
+        """Do every task that is left."""
+        for stage in self.plan.stages:
+            self._stage(stage)
+        if self.plan.blocks is not None:
+            left = (call for call in self.plan.blocks.all() if ("result", call[0]) not in self._finished)
+            self._run(make_block, left, lambda given, _: self._note(("result", given[0])))
+
+    def _stage(self, stage: Stage) -> None:
+        every = product_of([self.plan.tiling.count(label) for label in stage.labels])
+        left = (tiles for tiles in every if (stage.name, tiles) not in self._finished)
+        if self._is_split(stage):
+            for tiles in list(left):
+                self._split(stage, tiles)
+        else:
+            self._run(make_tile, ((stage.name, tiles) for tiles in left), lambda given, _: self._note(given))
+
+    def _is_split(self, stage: Stage) -> bool:
+        """Whether a stage has too few tiles for all slots, and sums that several tasks can share."""
+        tiling = self.plan.tiling
+        few = tiling.counts(stage.labels) < 2 * self._slots
+        return few and any(tiling.counts(part.summed) > 1 for part in stage.parts)
+
+    def _split(self, stage: Stage, tiles: tuple[int, ...]) -> None:
+        """One tile whose sums are made by several tasks, and added up in the order of their terms."""
+        tiling = self.plan.tiling
+        calls = []
+        for number, part in enumerate(stage.parts):
+            terms = tiling.counts(part.summed)
+            pieces = min(terms, 4 * self._slots)
+            bounds = [terms * piece // pieces for piece in range(pieces + 1)]
+            calls += [(stage.name, tiles, number, start, stop) for start, stop in pairwise(bounds)]
+        found: dict[tuple[Any, ...], Any] = {}
+        self._run(make_sum, iter(calls), found.__setitem__)
+        sums = {}
+        for number, part in enumerate(stage.parts):
+            total = None
+            for given in (each for each in calls if each[2] == number):
+                total = found[given] if total is None else total + found[given]
+            sums[part.name] = total
+        at = dict(zip(stage.labels, tiles, strict=True))
+        self.job.put(stage.name, at, self.job.finished(stage, at, sums))
+        self._note((stage.name, tiles))
+
+    def _run(self, function: Callable[..., Any], calls: Iterator[Any], done: Callable[[Any, Any], None]) -> None:
+        def count(given: Any, result: Any) -> None:
+            self.done += 1
+            done(given, result)
+
+        engine.run(self._client, function, self.job, calls, self._slots, count)
+
+
+class Held:
+    """Arrays in memory that the tasks of this process share; they are let go at the end."""
+
+    def __init__(self, key: str) -> None:
+        self._key = f"{key}:{id(self)}"
+        self._names: list[str] = []
+
+    def place(self, name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> Source:
+        """A new array."""
+        key = f"{self._key}/{name}"
+        HELD[key] = np.empty(shape, dtype)
+        self._names.append(key)
+        return Source(name, tuple(shape), dtype, None, key, "held")
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in self._names:
+            HELD.pop(name, None)

@@ -1,0 +1,257 @@
+"""Sources: arrays that are read piece by piece, wherever they lie, and reopened by each worker that reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import numpy as np
+
+from tensordsl.errors import BindError, show_shape
+
+Region = tuple[slice, ...]
+KINDS = "biufc"
+TRIES = 4  # of a read that fails, the last included
+PAUSE = 0.05  # seconds before the second try; twice as long before each later one
+
+
+@dataclass(frozen=True)
+class Source:
+    """An array that is read piece by piece: its shape, its dtype, and the chunks that it is stored in.
+
+    `array` is what slices are taken of; a stored one is opened anew from its `place` where the source is unpickled.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...] | None
+    place: str | None  # where it is stored; None for an array in memory
+    kind: str
+    array: Any = field(default=None, repr=False, compare=False)
+    stamp: Any = None  # of what is stored there, so that nothing is taken for what was there before
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        array = None if self.place is not None else self.array
+        return Source, (self.name, self.shape, self.dtype, self.chunks, self.place, self.kind, array, self.stamp)
+
+    @property
+    def nbytes(self) -> int:
+        return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+
+    def read(self, region: Region) -> np.ndarray[Any, Any]:
+        """A piece as an array of numbers, tried again where a store errs; `BindError` where it cannot be had."""
+        for attempt in range(TRIES):
+            try:
+                return np.asarray(self._opened()[region])
+            except Exception as error:
+                if attempt == TRIES - 1 or isinstance(error, MemoryError | FileNotFoundError):
+                    piece = ", ".join(f"{part.start}:{part.stop}" for part in region)
+                    raise BindError(
+                        f"The piece [{piece}] of {self.name} cannot be read from {self.place or 'memory'}: "
+                        f"{_words(error)}. What was finished is kept: mend the data and run again with resume."
+                    ) from error
+                sleep(PAUSE * 2**attempt)
+        raise AssertionError
+
+    def _opened(self) -> Any:
+        if self.array is not None:
+            return self.array
+        assert self.place is not None
+        return OPENERS[self.kind](self.place, self.stamp)
+
+    def write(self, region: Region, value: np.ndarray[Any, Any]) -> None:
+        """Write a piece, tried again where a store errs; `BindError` where it cannot be written."""
+        for attempt in range(TRIES):
+            try:
+                WRITERS[self.kind](self.place, self.stamp)[region] = value
+                return
+            except Exception as error:
+                if attempt == TRIES - 1 or isinstance(error, MemoryError | PermissionError):
+                    piece = ", ".join(f"{part.start}:{part.stop}" for part in region)
+                    raise BindError(
+                        f"The piece [{piece}] of {self.name} cannot be written to {self.place}: {_words(error)}. "
+                        "What was finished is kept: make room, and run again with resume."
+                    ) from error
+                sleep(PAUSE * 2**attempt)
+
+    def fingerprint(self) -> list[Any]:
+        """What a later run has to find again: the stored array as it was last changed, or the numbers in memory."""
+        what = [self.name, list(self.shape), str(self.dtype)]
+        if self.place is None:
+            array = self.array if isinstance(self.array, np.ndarray) else None
+            content = None if array is None else blake2b(np.ascontiguousarray(array).data, digest_size=12).hexdigest()
+            return [*what, content]
+        return [*what, _changed(Path(self.place.partition("::")[0]))]
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+
+
+def _changed(path: Path) -> list[Any]:
+    """When the files of a store were last changed, and how large they are."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    found = [(str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    return [len(found), blake2b(repr(found).encode(), digest_size=12).hexdigest()]
+
+
+# --- stored arrays, opened once in each process ---------------------------------------------------------------------
+
+
+HELD: dict[str, np.ndarray[Any, Any]] = {}  # arrays that the tasks of this process share, by the name of a run
+
+
+@lru_cache(maxsize=64)
+def open_npy(place: str, stamp: Any) -> Any:
+    return np.load(place, mmap_mode="r", allow_pickle=False)
+
+
+@lru_cache(maxsize=64)
+def open_zarr(place: str, stamp: Any) -> Any:
+    import zarr
+
+    return zarr.open_array(place, mode="r")
+
+
+@lru_cache(maxsize=64)
+def open_target(place: str, stamp: Any) -> Any:
+    import zarr
+
+    return zarr.open_array(place, mode="r+")
+
+
+def open_held(place: str, stamp: Any) -> Any:
+    return HELD[place]
+
+
+@lru_cache(maxsize=64)
+def open_hdf5(place: str, stamp: Any) -> Any:
+    import h5py
+
+    path, _, dataset = place.partition("::")
+    return h5py.File(path, "r")[dataset]
+
+
+OPENERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "npy": open_npy,
+    "zarr": open_zarr,
+    "hdf5": open_hdf5,
+    "held": open_held,
+}
+WRITERS: Mapping[str, Callable[[Any, Any], Any]] = {"zarr": open_target, "held": open_held}
+SUFFIXES = {".npy": "npy", ".zarr": "zarr", ".h5": "hdf5", ".hdf5": "hdf5"}
+
+
+def source_of(name: str, value: Any) -> Source:
+    """The source that data are: a path, an open array of zarr or h5py, a memory map, an array, xarray's or dask's."""
+    if isinstance(value, Source):
+        return replace(value, name=name)
+    if isinstance(value, str | Path):
+        return _stored(name, str(value))
+    module = type(value).__module__.partition(".")[0]
+    if module == "zarr" and hasattr(value, "chunks"):
+        root = getattr(value.store, "root", None)
+        place = None if root is None else str(Path(root) / value.path)
+        return _checked(
+            Source(name, tuple(value.shape), np.dtype(value.dtype), tuple(value.chunks), place, "zarr", value)
+        )
+    if module == "h5py" and hasattr(value, "chunks"):
+        place = f"{value.file.filename}::{value.name}"
+        return _checked(Source(name, tuple(value.shape), np.dtype(value.dtype), value.chunks, place, "hdf5", value))
+    if module == "xarray":
+        value = value.data if hasattr(value, "data") else value
+        module = type(value).__module__.partition(".")[0]
+    if module == "dask":
+        if any(np.isnan(size) for size in value.shape):
+            raise BindError(
+                f"The data for {name} is a dask array of unknown chunk sizes, shape {value.shape}. "
+                "Call compute_chunk_sizes() on it first."
+            )
+        chunks = tuple(max(sizes, default=1) for sizes in value.chunks)
+        return _checked(Source(name, tuple(value.shape), np.dtype(value.dtype), chunks, None, "dask", _Dask(value)))
+    if isinstance(value, np.memmap) and value.filename is not None and _is_npy(value):
+        return _checked(Source(name, value.shape, value.dtype, None, str(value.filename), "npy", value))
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise BindError(f"The data for {name} is no rectangular array of numbers: {error}.") from None
+    return _checked(Source(name, array.shape, array.dtype, None, None, "memory", array))
+
+
+class _Dask:
+    """A dask array that is read by computing the piece."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __getitem__(self, region: Region) -> Any:
+        return self._array[region].compute(scheduler="synchronous")
+
+
+def _is_npy(value: np.memmap[Any, Any]) -> bool:
+    """Whether a memory map is the whole of a .npy file, so that a worker finds the same by its name."""
+    path = Path(str(value.filename))
+    if path.suffix != ".npy" or not path.exists():
+        return False
+    found = open_npy(str(path), stamp_of(path))
+    return bool(found.shape == value.shape and found.dtype == value.dtype and found.strides == value.strides)
+
+
+def _stored(name: str, place: str) -> Source:
+    path = Path(place.partition("::")[0]).expanduser()
+    place = str(path.resolve()) + place[len(place.partition("::")[0]) :]
+    kind = SUFFIXES.get(path.suffix.lower())
+    where = f"The data for {name}, {str(path)!r},"
+    if not path.exists():
+        raise BindError(f"{where} cannot be read: there is no such file.")
+    if kind is None and (path / "zarr.json").exists():
+        kind = "zarr"
+    if kind is None:
+        raise BindError(f"{where} has a suffix that is not known; known are {', '.join(SUFFIXES)}.")
+    if kind == "hdf5" and "::" not in place:
+        place = f"{place}::{_only_dataset(path, where)}"
+    try:
+        stamp = stamp_of(path)
+        array = OPENERS[kind](place, stamp)
+        chunks = getattr(array, "chunks", None)
+    except Exception as error:  # noqa: BLE001 - a broken file breaks its reader in any way it likes
+        raise BindError(f"{where} cannot be read as {kind}: {_words(error)}.") from None
+    return _checked(Source(name, tuple(array.shape), np.dtype(array.dtype), chunks, place, kind, None, stamp))
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """When the file that says what is stored was last changed, and its size."""
+    about = next((path / name for name in ("zarr.json", ".zarray") if (path / name).exists()), path)
+    found = about.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+def _only_dataset(path: Path, where: str) -> str:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        found: list[str] = []
+        file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    if len(found) != 1:
+        raise BindError(
+            f"{where} holds {', '.join(found) or 'no dataset'}; say which one is meant, as in {str(path) + '::name'!r}."
+        )
+    return found[0]
+
+
+def _checked(source: Source) -> Source:
+    if source.dtype.kind not in KINDS:
+        raise BindError(
+            f"The data for {source.name} has the dtype {source.dtype}; expected numbers (integer, floating or complex)."
+        )
+    return source
+
+
+def shape_text(sources: Sequence[Source]) -> str:
+    return ", ".join(f"{source.name} {show_shape(source.shape)}" for source in sources)

@@ -1,0 +1,614 @@
+"""Chunked runs: whatever the tiles, the chunks and the stores are, the value is NumPy's."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from strategies import DIMS, Case, cases, close
+
+import tensordsl as td
+from tensordsl.chunked import engine, sources
+from tensordsl.chunked.binding import bind_sources
+from tensordsl.chunked.computing import factored_of
+from tensordsl.chunked.journal import Journal
+from tensordsl.chunked.planning import ChunkedPlan, plan_chunked, shape_of
+from tensordsl.chunked.runs import Held, job_of, make_block, make_tile
+from tensordsl.chunked.sources import HELD, source_of
+from tensordsl.chunked.tiling import Blocks, Tiling, choose, product_of
+
+k, m, n = td.dims("k m n")
+A, B, x, y = td.matrix("A", k, k), td.matrix("B", k, m), td.vector("x", k), td.vector("y", m)
+FLAGSHIP = td.jacobian(A * td.outer(x, x), x)
+RNG = np.random.default_rng(7)
+DATA = {
+    "A": RNG.normal(size=(11, 11)),
+    "B": RNG.normal(size=(11, 5)),
+    "x": RNG.normal(size=11),
+    "y": RNG.normal(size=5),
+}
+
+
+MEMORY = {"structured": 5_000, "dense": 30_000}
+
+
+def flagship(a: np.ndarray, v: np.ndarray) -> np.ndarray:
+    eye = np.eye(len(v))
+    return np.einsum("ij,j,ik->ijk", a, v, eye) + np.einsum("ij,i,jk->ijk", a, v, eye)
+
+
+# --- without an engine: any tiles give the same value -------------------------------------------------------------
+
+
+def plan_of(e: Any, data: dict[str, Any], layout: str | None = None, memory: int = 10**9) -> ChunkedPlan:
+    found, sizes = bind_sources([e], data)
+    return plan_chunked(e, found, sizes, memory, 2, layout)
+
+
+def with_lengths(plan: ChunkedPlan, lengths: list[int]) -> ChunkedPlan:
+    """The plan with other lengths of what may be cut, labels of one class alike."""
+    classes = sorted(set(plan.classes.values()))
+    new = {root: lengths[place % len(lengths)] for place, root in enumerate(classes)}
+    return replace(
+        plan,
+        tiling=Tiling(
+            plan.tiling.sizes,
+            {la: max(1, size) if la in plan.whole else new[plan.classes[la]] for la, size in plan.tiling.sizes.items()},
+        ),
+    )
+
+
+def value_of(plan: ChunkedPlan) -> Any:
+    """The value, every task done here."""
+    with Held("test") as held:
+        places = {s.name: held.place(s.name, shape_of(s, plan.tiling), plan.dtypes[s.name]) for s in plan.stages}
+        if plan.blocks is not None:
+            places["result"] = held.place("result", plan.shape, plan.dtype)
+            HELD[str(places["result"].place)][...] = 0
+        job = job_of(plan, places)
+        for stage in plan.stages:
+            for tiles in product_of([plan.tiling.count(label) for label in stage.labels]):
+                make_tile(job, stage.name, tiles)
+        if plan.blocks is None:
+            return factored_of(plan, {name: HELD[str(places[name].place)] for name in plan.cores}).todense()
+        found = list(plan.blocks.all())
+        assert len(found) == len({block for block, _ in found}) == plan.blocks.count()
+        for block, terms in found:
+            make_block(job, block, terms)
+        return HELD[str(places["result"].place)].copy()
+
+
+def with_jacobians(case: Case) -> list[Any]:
+    e = case.expression()
+    small = [s for s in case.variables.values() if e.ndim <= 2 and e.ndim + s.ndim <= 4]
+    return [e, *[td.jacobian(e, symbol) for symbol in small]]
+
+
+@settings(max_examples=120)
+@given(cases(), st.lists(st.integers(1, 4), min_size=1, max_size=5), st.sampled_from(["structured", "dense"]))
+def test_any_tiles_give_the_same_value(case: Case, lengths: list[int], layout: str) -> None:
+    for e in with_jacobians(case):
+        data = {symbol.name: case.data[symbol.name] for symbol in e.symbols} | DIMS
+        with np.errstate(all="ignore"):
+            wanted = e.evaluate(data)
+            assume(np.all(np.isfinite(wanted)))
+            found = value_of(with_lengths(plan_of(e, data, layout), lengths))
+        assert np.shape(found) == np.shape(wanted)
+        assert close(found, wanted, 1e-9)
+
+
+FORMULAS = {
+    "product": A @ B,
+    "chain": A @ (A @ B),
+    "functions of a product": td.exp(A @ A) * x,
+    "sum": td.sum(A * A),
+    "weights": B.T @ td.diag(td.sigmoid(B @ y)) @ B,
+    "inverse": td.linalg.inv(B.T @ B + td.identity(m)) @ y,
+    "outer": td.exp(td.outer(B @ y, y)),
+    "vec": td.vec(A) * 2,
+    "kron": td.sin(td.kron(x, y)),
+    "two sums": A @ A + td.outer(x, x),
+    "logsumexp": td.logsumexp(B @ y),
+    "diagonal": td.exp(td.diag(x)),
+    "flagship": FLAGSHIP,
+    "kronecker derivative": td.jacobian(B.T @ A @ B, B),
+    "jacobian matrix": td.jacobian_matrix(A * td.outer(x, x), x),
+    "hessian": td.hessian(td.sum(td.log(1 + td.exp(B @ y))), y),
+    "one column": A[:, 2] * x,
+    "from an end": A[1:] @ x,
+    "scattered": td.jacobian(A[2] * x, A),
+    "thin": td.jacobian(td.sum((A - B @ B.T) ** 2), A),
+    "trace": td.trace(A @ A),
+    "ones": td.ones(k, m) + td.outer(x, y),
+}
+
+
+@pytest.mark.parametrize("layout", ["structured", "dense"])
+@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("lengths", [[1], [2, 3], [4], [100]], ids=str)
+def test_formulas(name: str, layout: str, lengths: list[int]) -> None:
+    e = FORMULAS[name]
+    data = {symbol.name: DATA[symbol.name] for symbol in e.symbols} | {"k": 11, "m": 5}
+    wanted = e.evaluate(data)
+    found = value_of(with_lengths(plan_of(e, data, layout), lengths))
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "int64", "float16", "float32", "complex64", "complex128"])
+def test_dtypes_are_those_of_numpy(dtype: str) -> None:
+    data = {"A": (5 * RNG.normal(size=(11, 11))).astype(dtype), "x": (5 * RNG.normal(size=11)).astype(dtype)}
+    for e in (A @ x, td.sum(A * A), FLAGSHIP):
+        wanted = e.evaluate(data)
+        for layout in ("structured", "dense"):
+            plan = plan_of(e, data, layout)
+            found = value_of(with_lengths(plan, [3]))
+            assert plan.dtype == wanted.dtype
+            np.testing.assert_allclose(found, wanted, rtol=1e-2 if dtype == "float16" else 1e-4)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_empty_axes_and_axes_of_one(size: int) -> None:
+    data = {"A": RNG.normal(size=(size, size)), "x": RNG.normal(size=size), "B": RNG.normal(size=(size, 3))}
+    for e in (A @ B, td.sum(A), FLAGSHIP, td.exp(x)):
+        given_data = {symbol.name: data[symbol.name] for symbol in e.symbols}
+        for layout in ("structured", "dense"):
+            np.testing.assert_allclose(value_of(plan_of(e, given_data, layout)), e.evaluate(given_data))
+
+
+def test_a_structural_zero_is_zero_whatever_the_data_hold() -> None:
+    data = {"A": DATA["A"].copy(), "x": DATA["x"].copy()}
+    data["A"][2, 3], data["x"][5] = np.inf, np.nan
+    found = value_of(with_lengths(plan_of(FLAGSHIP, data, "dense"), [3]))
+    np.testing.assert_array_equal(found, FLAGSHIP.evaluate(data))
+
+
+# --- what is planned ----------------------------------------------------------------------------------------------
+
+
+def test_blocks_are_counted_without_listing() -> None:
+    """Two of three axes have one tile: 3 n² - 2 n blocks for two terms are 2 n² - n."""
+    tiling = Tiling(dict.fromkeys(range(4), 10**6), dict.fromkeys(range(4), 1000))
+    blocks = Blocks([((0,), (1,), (0,)), ((2,), (3,), (3,))], tiling)
+    begun = time.perf_counter()
+    assert blocks.count() == 2 * 1000**2 - 1000
+    assert time.perf_counter() - begun < 0.1
+    small = Blocks(
+        [((0,), (1,), (0,)), ((2,), (3,), (3,))], Tiling(dict.fromkeys(range(4), 7), dict.fromkeys(range(4), 2))
+    )
+    every = [(a, b, c) for a in range(4) for b in range(4) for c in range(4)]
+    assert sorted(block for block, _ in small.all()) == [at for at in every if at[0] == at[2] or at[1] == at[2]]
+
+
+def test_a_plan_of_a_million_tiles_takes_no_time() -> None:
+    data = {"A": np.broadcast_to(np.float64(1), (50_000, 50_000)), "x": np.ones(50_000)}
+    found, sizes = bind_sources([FLAGSHIP], data)
+    begun = time.perf_counter()
+    plan = plan_chunked(FLAGSHIP, found, sizes, 2**21, 2, "dense")
+    assert plan.tasks > 10**6
+    assert "tasks" in str(plan)
+    assert time.perf_counter() - begun < 2
+
+
+def test_the_peak_of_a_task_keeps_within_the_memory() -> None:
+    data = {"A": np.broadcast_to(np.float64(1), (5000, 5000)), "B": np.broadcast_to(np.float64(1), (5000, 3000))}
+    for memory in (10**6, 10**7, 10**8):
+        plan = plan_of(A @ B, data, memory=memory)
+        assert 2 * plan.peak_bytes <= 0.6 * memory
+    few, many = plan_of(A @ B, data, memory=10**8), plan_of(A @ B, data, memory=10**7)
+    assert few.bytes_read < many.bytes_read  # more memory, less traffic
+    with pytest.raises(td.PlanError, match="Give memory="):
+        plan_of(td.linalg.inv(A), {"A": data["A"]}, memory=10**7)
+
+
+def test_the_least_memory_that_is_named_is_enough() -> None:
+    with pytest.raises(td.PlanError) as caught:
+        plan_of(FLAGSHIP, {"A": DATA["A"], "x": DATA["x"]}, "dense", memory=20)
+    least = int(str(caught.value).split("memory=")[1].split()[0])
+    assert 2 * plan_of(FLAGSHIP, {"A": DATA["A"], "x": DATA["x"]}, "dense", memory=least).peak_bytes <= 0.6 * least
+
+
+def test_tiles_are_whole_chunks_where_that_fits() -> None:
+    sizes = {0: 1000, 1: 1000}
+    tiling, _ = choose(
+        sizes, {0: 30, 1: 40}, {0: 0, 1: 1}, (), lambda t: t.entries((0, 1)), lambda t: t.counts((0, 1)), 10**5
+    )
+    assert tiling.lengths[0] % 30 == 0 or tiling.lengths[0] == 1000
+    assert tiling.lengths[1] % 40 == 0 or tiling.lengths[1] == 1000
+
+
+# --- stores -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> dict[str, Any]:
+    """The data in files of several formats, in chunks that fit nothing."""
+    paths: dict[str, Any] = {}
+    zarr.create_array(str(tmp_path / "A.zarr"), data=DATA["A"], chunks=(4, 3))
+    np.save(tmp_path / "x.npy", DATA["x"])
+    paths |= {"A": tmp_path / "A.zarr", "x": str(tmp_path / "x.npy")}
+    return paths
+
+
+def test_a_structured_store(stored: dict[str, Any], tmp_path: Path) -> None:
+    report = td.store(FLAGSHIP, stored, tmp_path / "J.zarr", memory=5_000)
+    assert report.tasks > 2
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["A.zarr", "J.zarr", "x.npy"]  # and nothing else
+    J, wanted = td.open(tmp_path / "J.zarr"), flagship(DATA["A"], DATA["x"])
+    v, w = RNG.normal(size=11), RNG.normal(size=(11, 2))
+    np.testing.assert_allclose(J.todense(), wanted)
+    np.testing.assert_allclose(J @ v, wanted @ v)
+    np.testing.assert_allclose(v @ J, np.tensordot(v, wanted, 1))
+    np.testing.assert_allclose(J.tensordot(w), np.tensordot(wanted, w, 1))
+    np.testing.assert_allclose(J[:, :, 3], wanted[:, :, 3])
+    np.testing.assert_allclose(J[2, 1:, 3], wanted[2, 1:, 3])
+    np.testing.assert_allclose(J.sum(axis=2), wanted.sum(axis=2))
+    np.testing.assert_allclose(J.norm(), np.linalg.norm(wanted))
+    np.testing.assert_allclose(J.tocoo().todense() if J.ndim == 2 else J.todense(), wanted)
+    assert J.shape == wanted.shape
+    assert "δ" in repr(J)
+
+
+def test_a_structured_store_is_read_with_zarr_alone(stored: dict[str, Any], tmp_path: Path) -> None:
+    """What docs/stores.md says of the format, with no help of ours."""
+    td.store(FLAGSHIP, stored, tmp_path / "J.zarr")
+    group = zarr.open_group(str(tmp_path / "J.zarr"), mode="r")
+    said = group.attrs["tensordsl"]
+    found = np.zeros(said["shape"])
+    for term in said["terms"]:
+        operands: list[Any] = []
+        for core in term["cores"]:
+            operands += [group[core["array"]][...], [list(term["sizes"]).index(label) for label in core["labels"]]]
+        output = [[list(term["sizes"]).index(label) for label in axis] for axis in term["output"]]
+        distinct = list(dict.fromkeys(label for axis in output for label in axis))
+        value = np.einsum(*operands, distinct) * term["coefficient"]
+        where = np.einsum(found, [label for axis in output for label in axis], distinct)
+        where += value
+    np.testing.assert_allclose(found, flagship(DATA["A"], DATA["x"]))
+
+
+def test_a_dense_store_has_no_zero_chunks(stored: dict[str, Any], tmp_path: Path) -> None:
+    report = td.store(FLAGSHIP, stored, tmp_path / "D.zarr", layout="dense", memory=60_000)
+    found = zarr.open_array(str(tmp_path / "D.zarr"), mode="r")
+    np.testing.assert_array_equal(found[...], FLAGSHIP.evaluate(DATA | {"A": DATA["A"]}))
+    assert found.nchunks_initialized == report.plan.blocks.count() < found.nchunks
+
+
+def test_results_that_are_not_structured_are_dense(stored: dict[str, Any], tmp_path: Path) -> None:
+    td.store(A @ A, {"A": stored["A"]}, tmp_path / "P.zarr", memory=20_000)
+    np.testing.assert_allclose(zarr.open_array(str(tmp_path / "P.zarr"), mode="r")[...], DATA["A"] @ DATA["A"])
+    td.store(td.sum(A), {"A": stored["A"]}, tmp_path / "s.zarr")
+    np.testing.assert_allclose(zarr.open_array(str(tmp_path / "s.zarr"), mode="r")[()], DATA["A"].sum())
+
+
+def test_sources_of_every_kind(tmp_path: Path) -> None:
+    da, h5py, xarray = (pytest.importorskip(name) for name in ("dask.array", "h5py", "xarray"))
+    a = DATA["A"]
+    np.save(tmp_path / "a.npy", a)
+    array = zarr.create_array(str(tmp_path / "a.zarr"), data=a, chunks=(4, 5))
+    old = zarr.create_array(str(tmp_path / "v2.zarr"), data=a, chunks=(3, 11), zarr_format=2)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("given", data=a, chunks=(2, 11))
+    file = h5py.File(tmp_path / "a.h5", "r")
+    found = {
+        "path of npy": str(tmp_path / "a.npy"),
+        "path of zarr": tmp_path / "a.zarr",
+        "path of zarr 2": tmp_path / "v2.zarr",
+        "path of hdf5": f"{tmp_path / 'a.h5'}::given",
+        "the only one in hdf5": str(tmp_path / "a.h5"),
+        "zarr": array,
+        "zarr 2": old,
+        "h5py": file["given"],
+        "memmap": np.load(tmp_path / "a.npy", mmap_mode="r"),
+        "part of a memmap": np.load(tmp_path / "a.npy", mmap_mode="r")[::-1][::-1],
+        "numpy": a,
+        "list": a.tolist(),
+        "dask": da.from_array(a, chunks=((4, 4, 3), (5, 6))),
+        "xarray": xarray.DataArray(a),
+    }
+    for name, value in found.items():
+        source = source_of("A", value)
+        assert source.shape == a.shape, name
+        np.testing.assert_array_equal(source.read((slice(2, 7), slice(3, 4))), a[2:7, 3:4])
+    file.close()
+
+
+def test_data_that_cannot_be_had(tmp_path: Path) -> None:
+    with pytest.raises(td.BindError, match="no such file"):
+        source_of("A", tmp_path / "none.zarr")
+    (tmp_path / "a.txt").write_text("1 2 3")
+    with pytest.raises(td.BindError, match="suffix"):
+        source_of("A", tmp_path / "a.txt")
+    (tmp_path / "b.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(td.BindError, match=r"cannot be read as npy"):
+        source_of("A", tmp_path / "b.npy")
+    with pytest.raises(td.BindError, match="dtype object"):
+        source_of("A", np.array([None]))
+    da = pytest.importorskip("dask.array")
+    unknown = da.from_array(DATA["x"], chunks=4)
+    with pytest.raises(td.BindError, match="compute_chunk_sizes"):
+        source_of("x", unknown[unknown > 0])
+    with pytest.raises(td.BindError, match=r"no data for x"):
+        td.store(FLAGSHIP, {"A": DATA["A"]}, tmp_path / "J.zarr")
+    with pytest.raises(td.BindError, match="axis 1 of A"):
+        td.store(FLAGSHIP, {"A": DATA["B"], "x": DATA["x"]}, tmp_path / "J.zarr")
+    assert not (tmp_path / "J.zarr").exists()
+
+
+# --- faults -------------------------------------------------------------------------------------------------------
+
+
+def cut_off_after(monkeypatch: pytest.MonkeyPatch, tasks: int) -> None:
+    """The driver stops after some tasks have ended."""
+    left = [tasks]
+    run = engine.run
+
+    def short(client: Any, function: Any, job: Any, calls: Any, slots: int, done: Any) -> None:
+        def count(call: Any, result: Any) -> None:
+            done(call, result)
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+
+        run(client, function, job, calls, slots, count)
+
+    monkeypatch.setattr(engine, "run", short)
+
+
+@pytest.mark.parametrize("layout", ["structured", "dense"])
+def test_a_run_that_is_cut_off_is_taken_up(
+    layout: str, stored: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "J.zarr"
+    whole = td.store(FLAGSHIP, stored, tmp_path / "whole.zarr", layout=layout, memory=MEMORY[layout])
+    with monkeypatch.context() as patch:
+        cut_off_after(patch, 5)
+        with pytest.raises(KeyboardInterrupt):
+            td.store(FLAGSHIP, stored, target, layout=layout, memory=MEMORY[layout])
+    if layout == "structured":
+        with pytest.raises(td.BindError, match="not complete"):
+            td.open(target)
+    report = td.store(FLAGSHIP, stored, target, layout=layout, memory=MEMORY[layout])
+    assert report.kept >= 5
+    assert report.tasks + report.kept == whole.tasks
+    assert not list(tmp_path.glob("*.journal")) + list(tmp_path.glob("*.scratch"))
+    assert content(target) == content(tmp_path / "whole.zarr")
+    again = td.store(FLAGSHIP, stored, target, layout=layout, memory=MEMORY[layout])
+    assert (again.tasks, again.kept) == (0, whole.tasks)
+
+
+def content(store: Path) -> dict[str, bytes]:
+    """The bytes of all chunks."""
+    return {
+        str(f.relative_to(store)): f.read_bytes() for f in store.rglob("*") if f.is_file() and f.name != "zarr.json"
+    }
+
+
+def test_another_run_is_refused(stored: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "J.zarr"
+    with monkeypatch.context() as patch:
+        cut_off_after(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            td.store(FLAGSHIP, stored, target, memory=5_000)
+    with pytest.raises(td.BindError, match="expression"):
+        td.store(2 * FLAGSHIP, stored, target, memory=5_000)
+    with pytest.raises(td.BindError, match="tiling"):
+        td.store(FLAGSHIP, stored, target, memory=3_000)
+    with pytest.raises(td.BindError, match="layout"):
+        td.store(FLAGSHIP, stored, target, memory=5_000, layout="dense")
+    np.save(stored["x"], DATA["x"] + 1)
+    with pytest.raises(td.BindError, match="inputs"):
+        td.store(FLAGSHIP, stored, target, memory=5_000)
+    report = td.store(FLAGSHIP, stored, target, memory=5_000, resume=False)
+    assert report.kept == 0
+    np.testing.assert_allclose(td.open(target).todense(), flagship(DATA["A"], DATA["x"] + 1))
+    with pytest.raises(td.BindError, match="another run"):
+        td.store(3 * FLAGSHIP, stored, target, memory=5_000)
+
+
+def test_what_somebody_else_has_written_is_left_alone(stored: dict[str, Any], tmp_path: Path) -> None:
+    target = tmp_path / "mine.zarr"
+    zarr.create_array(str(target), data=np.arange(3.0))
+    for resume in (True, False):
+        with pytest.raises(td.BindError, match="has not written"):
+            td.store(FLAGSHIP, stored, target, resume=resume)
+    np.testing.assert_array_equal(zarr.open_array(str(target), mode="r")[...], np.arange(3.0))
+    with pytest.raises(td.BindError, match="no directory"):
+        td.store(FLAGSHIP, stored, tmp_path / "none" / "J.zarr")
+
+
+def test_a_journal_that_is_torn_or_doubled(tmp_path: Path) -> None:
+    path = tmp_path / "J.zarr.journal"
+    with Journal(path) as journal:
+        journal.begin({"expression": "e"})
+        journal.finished([("C0", (0, 0)), ("C0", (0, 1)), ("C0", (0, 1))])
+    whole = path.read_bytes()
+    every = {("C0", (0, 0)), ("C0", (0, 1))}
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        with Journal(path) as journal:
+            begun, finished = journal.begun()
+            assert finished <= every
+            journal.mend()
+            if begun is not None:
+                journal.finished([("C0", (5, 5))])
+                assert ("C0", (5, 5)) in journal.begun()[1]
+    path.write_bytes(whole.replace(b'"C0"', b'"C1"', 1))  # a bit that has changed
+    with Journal(path) as journal:
+        assert journal.begun()[1] <= every
+
+
+def test_a_second_writer_is_refused(stored: dict[str, Any], tmp_path: Path) -> None:
+    with Journal(tmp_path / "J.zarr.journal"), pytest.raises(td.BindError, match="Another run is writing"):
+        td.store(FLAGSHIP, stored, tmp_path / "J.zarr")
+
+
+def test_a_store_that_errs_now_and_then(
+    stored: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every third read and write fails; the value has the same bits."""
+    td.store(FLAGSHIP, stored, tmp_path / "good.zarr", memory=5_000)
+    count = [0]
+
+    class Erring:
+        def __init__(self, array: Any) -> None:
+            self._array = array
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._array, name)
+
+        def _may_fail(self) -> None:
+            count[0] += 1
+            if count[0] % 3 == 0:
+                raise OSError("the store is not there for a moment")
+
+        def __getitem__(self, region: Any) -> Any:
+            self._may_fail()
+            return self._array[region]
+
+        def __setitem__(self, region: Any, value: Any) -> None:
+            self._may_fail()
+            self._array[region] = value
+
+    monkeypatch.setattr(sources, "PAUSE", 0.0)
+    for table, kind in ((sources.OPENERS, "zarr"), (sources.WRITERS, "zarr")):
+        opened = table[kind]
+        monkeypatch.setitem(table, kind, lambda *place, opened=opened: Erring(opened(*place)))  # type: ignore[arg-type]
+    td.store(FLAGSHIP, stored, tmp_path / "J.zarr", memory=5_000)
+    assert count[0] > 15
+    assert content(tmp_path / "J.zarr") == content(tmp_path / "good.zarr")
+
+
+def test_a_missing_and_a_truncated_chunk(
+    stored: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "PAUSE", 0.0)
+    chunk = next(f for f in Path(stored["A"]).rglob("*") if f.is_file() and f.name != "zarr.json")
+    kept = chunk.read_bytes()
+    chunk.write_bytes(kept[: len(kept) // 2])
+    with pytest.raises(td.BindError, match=r"The piece \[.*\] of A cannot be read from .*A.zarr"):
+        td.store(FLAGSHIP, stored, tmp_path / "J.zarr", memory=5_000)
+    chunk.write_bytes(kept)
+    os.utime(chunk)
+    with pytest.raises(td.BindError, match="inputs"):  # the input was changed
+        td.store(FLAGSHIP, stored, tmp_path / "J.zarr", memory=5_000)
+    td.store(FLAGSHIP, stored, tmp_path / "J.zarr", memory=5_000, resume=False)
+
+
+PROGRAM = """
+import sys, numpy as np, tensordsl as td
+k = td.dim("k")
+A, x = td.matrix("A", k, k), td.vector("x", k)
+if __name__ == "__main__":
+    td.store(td.jacobian(A * td.outer(x, x), x), {"A": sys.argv[1], "x": sys.argv[2]}, sys.argv[3], memory=400_000,
+             layout=sys.argv[4])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["structured", "dense"])
+def test_a_driver_that_is_killed(layout: str, tmp_path: Path) -> None:
+    """SIGKILL at any moment: what was finished is kept, and the result has the same bits."""
+    size = 150
+    a, v = RNG.normal(size=(size, size)), RNG.normal(size=size)
+    zarr.create_array(str(tmp_path / "A.zarr"), data=a, chunks=(20, 20))
+    np.save(tmp_path / "x.npy", v)
+    (tmp_path / "program.py").write_text(PROGRAM)
+
+    def command(target: str) -> list[str]:
+        return [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "A.zarr"), str(tmp_path / "x.npy"),
+                str(tmp_path / target), layout]  # fmt: skip
+
+    subprocess.run(command("whole.zarr"), check=True)
+    kills = 0
+    for wait in (0.05, 0.15, 0.3, 0.5, 0.8):
+        process = subprocess.Popen(command("J.zarr"))
+        begun = time.monotonic()
+        while not (tmp_path / "J.zarr").exists() and process.poll() is None and time.monotonic() - begun < 60:
+            time.sleep(0.01)
+        time.sleep(wait)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    subprocess.run(command("J.zarr"), check=True)
+    assert kills
+    assert content(tmp_path / "J.zarr") == content(tmp_path / "whole.zarr")
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed(tmp_path: Path) -> None:
+    """On a cluster of processes one worker after the other is lost: only what it was doing is done again."""
+    distributed = pytest.importorskip("distributed")
+    size = 200
+    a, v = RNG.normal(size=(size, size)), RNG.normal(size=size)
+    zarr.create_array(str(tmp_path / "A.zarr"), data=a, chunks=(20, 20))
+    np.save(tmp_path / "x.npy", v)
+    data = {"A": tmp_path / "A.zarr", "x": tmp_path / "x.npy"}
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        whole = td.store(FLAGSHIP, data, tmp_path / "whole.zarr", layout="dense", memory=400_000, client=client)
+        assert whole.tasks > 100
+        ended = []
+        run = engine.run
+
+        def killing(client: Any, function: Any, job: Any, calls: Any, slots: int, done: Any) -> None:
+            def count(call: Any, result: Any) -> None:
+                done(call, result)
+                ended.append(call)
+                if len(ended) in (whole.tasks // 10, whole.tasks // 2, 9 * whole.tasks // 10):
+                    worker = next(iter(client.run(os.getpid).values()))
+                    os.kill(worker, signal.SIGKILL)
+
+            run(client, function, job, calls, slots, count)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine, "run", killing)
+            report = td.store(FLAGSHIP, data, tmp_path / "J.zarr", layout="dense", memory=400_000, client=client)
+    assert report.tasks == whole.tasks
+    assert content(tmp_path / "J.zarr") == content(tmp_path / "whole.zarr")
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_does_not_answer(
+    stored: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "CONNECT", "1s")
+    with pytest.raises(td.BindError, match="No scheduler answers"):
+        td.store(FLAGSHIP, stored, tmp_path / "J.zarr", client="tcp://127.0.0.1:9")
+
+
+def test_a_worker_that_is_stuck(stored: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "STUCK", 0.2)
+    monkeypatch.setattr(sources.Source, "read", lambda *_: time.sleep(1.5))
+    with pytest.raises(td.BindError, match="No task has ended"):
+        td.store(FLAGSHIP, stored, tmp_path / "J.zarr")
+
+
+def test_the_report_and_the_attributes_say_what_is_there(stored: dict[str, Any], tmp_path: Path) -> None:
+    report = td.store(FLAGSHIP, stored, tmp_path / "J.zarr")
+    assert "tasks" in str(report)
+    assert str(tmp_path / "J.zarr") in str(report)
+    said = json.loads((tmp_path / "J.zarr" / "zarr.json").read_text())["attributes"]["tensordsl"]
+    assert said["version"] == 1
+    assert said["complete"] is True
+    assert said["expression"] == str(FLAGSHIP)
+    with pytest.raises(td.BindError, match="no store"):
+        td.open(tmp_path / "none.zarr")
+    td.store(td.exp(A), {"A": stored["A"]}, tmp_path / "E.zarr")
+    with pytest.raises(td.BindError, match="no structured store"):
+        td.open(tmp_path / "E.zarr")
