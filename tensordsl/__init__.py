@@ -153,6 +153,9 @@ _operations.rooms |= {
     "to_latex": "tensordsl.printing.forms",
     "to_dot": "tensordsl.printing.dot",
     "array_namespace": "tensordsl.tracing",
+    "plan_chunked": "tensordsl.chunked.storing",
+    "evaluate_lazily": "tensordsl.chunked.lazily",
+    "evaluate_stored": "tensordsl.chunked.computing",
 }
 _LATER = {
     "explain": "tensordsl.printing.forms",

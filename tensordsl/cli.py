@@ -16,7 +16,7 @@ import numpy as np
 import typer
 from rich.text import Text
 
-from tensordsl import demo
+from tensordsl import demo, stores
 from tensordsl.calculus import derivative, differential, hessian, jacobian, jacobian_matrix
 from tensordsl.dims import AnySize
 from tensordsl.errors import BindError, ParseError, TensorDSLError, UnsupportedError, show_shape
@@ -113,6 +113,41 @@ Sizes = Annotated[
     typer.Option(
         "--size", metavar="NAME=N", show_default=False, help="The number behind a size, as in k=1000; once for each."
     ),
+]
+StoreMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="BYTES",
+        show_default=False,
+        help="What the tasks of a run to .zarr hold at one time, as in 2GiB. [dim]2GiB unless told.[/dim]",
+    ),
+]
+StoreLayout = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        metavar="LAYOUT",
+        show_default=False,
+        help="How a .zarr is laid out: structured (an array for each core), or dense. "
+        "[dim]Structured where the result has a δ.[/dim]",
+    ),
+]
+StoreChunks = Annotated[
+    str | None,
+    typer.Option("--chunks", metavar="N,N,..", show_default=False, help="The chunks of a dense .zarr along its axes."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        show_default=False,
+        help="Have a cluster of dask do it, as in tcp://10.0.0.1:8786. [dim]Threads of this process unless told.[/dim]",
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", metavar="N", min=1, show_default=False, help="How many tasks at a time.")
 ]
 Dialects = Annotated[
     Dialect, typer.Option("--dialect", help="How EXPR is written: with NumPy's names, as matrices, MATLAB or LaTeX.")
@@ -566,10 +601,17 @@ def evaluate(
             "--out",
             metavar="FILE",
             show_default=False,
-            help="Write the result: .npy (dense) or .npz (sparse: data, coords, shape).",
+            help="Write the result: .npy (dense), .npz (sparse: data, coords, shape), or .zarr, tile by tile.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+    memory: StoreMemory = None,
+    layout: StoreLayout = None,
+    chunks: StoreChunks = None,
+    scheduler: Scheduler = None,
+    threads: Threads = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Take up a run to .zarr that was cut off.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan of a run to .zarr, no more.")] = False,
     assume: Assumptions = [],
     convention: Conventions = Convention.UNCONSTRAINED,
     ascii: Ascii = False,
@@ -578,12 +620,22 @@ def evaluate(
     """Compute an expression, or its derivative, from data.
 
     tensordsl eval 'A * outer(x, x)' --wrt x --data A=A.npy --data x=x.npy --out J.npz
+    tensordsl eval 'A * outer(x, x)' --wrt x --data A=A.zarr --data x=x.npy --out J.zarr --memory 2GiB
     """
     page = Page(ascii)
-    kind = check_target(out, output, force) if out is not None else output or Output.DENSE
     sizes = sizes_of(size)
     declared_shapes = shapes_of(shape)
-    arrays = {name: load(name, source) for name, source in split("--data", data, "x=x.npy").items()}
+    given = split("--data", data, "x=x.npy")
+    wishes = stores.Wishes(memory, layout, chunks, scheduler, threads, resume, force, dry_run)
+    chunked = out is not None and out.suffix == ".zarr"
+    if chunked:
+        arrays: dict[str, Any] = {name: stores.opened(name, source) for name, source in given.items()}
+    else:
+        asked = [f"--{name.replace('_', '-')}" for name, wish in wishes._asdict().items() if wish and name != "force"]
+        if asked:
+            raise UsageError(f"{asked[0]} is for results that are written tile by tile. Give --out J.zarr.")
+        kind = check_target(out, output, force) if out is not None else output or Output.DENSE
+        arrays = {name: load(name, source) for name, source in given.items()}
     shapes = {**{name: array.shape for name, array in arrays.items()}, **declared_shapes}
     problem = understand(expression, wrt, order, shapes, dialect.value, assume, convention.value)
     result = problem.result
@@ -599,6 +651,9 @@ def evaluate(
     loose = sorted({d.name for d in result.dims} - fixed - set(sizes))
     if loose:
         raise BindError(f"No data fixes the size {', '.join(loose)}. Give it, as in --size {loose[0]}=5.")
+    if out is not None and chunked:
+        stores.write_store(page, result, {**arrays, **sizes}, out, wishes)
+        return
     with np.errstate(all="ignore"):  # the summary counts what is not finite
         value = compile_function(result, output=kind.value)({**arrays, **sizes})
     if kind is Output.SPARSE:
@@ -654,7 +709,8 @@ def plan(
     format = check_picture(out, force, FORMATS) if out is not None else ""
     problem = understand(expression, wrt, order, shapes_of(shape), dialect.value, assume)
     result = problem.result
-    made = make_plan(result, memory=memory, **sizes)
+    named: dict[str, Any] = {**sizes}
+    made = make_plan(result, memory=memory, **named)
     if out is not None:
         drawn = picture(made.to_dot(), format)
         write(out, force, lambda file: file.write(drawn))

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import typer
 
-from tensordsl.errors import BindError, TensorDSLError, UnsupportedError
+from tensordsl.errors import BindError, TensorDSLError
 
 UsageError: Any = typer.BadParameter.__base__  # whatever is wrong with the words of a command line
 
@@ -127,14 +127,9 @@ READERS: dict[str, Callable[[Path, str], Any]] = {
 def check_target(out: Path, output: Output | None, force: bool) -> Output:
     """The kind of result that a file takes, which can be written there."""
     kinds = {".npy": Output.DENSE, ".npz": Output.SPARSE}
-    if out.suffix == ".zarr":
-        raise UnsupportedError(
-            f"--out {out}: results in chunks are not in this version. Write a dense result as .npy, "
-            "a sparse one as .npz."
-        )
     kind = kinds.get(out.suffix)
     if kind is None:
-        raise UsageError(f"--out {out}: expected a name that ends in .npy (dense) or .npz (sparse).")
+        raise UsageError(f"--out {out}: expected a name that ends in .npy (dense), .npz (sparse) or .zarr.")
     if output is not None and output is not kind:
         raise UsageError(
             f"--out {out}: {out.suffix} holds a {kind.value} result, but --output {output.value} is asked "

@@ -563,8 +563,12 @@ BAD = [
     (["eval", "ones(m) * 2"], ["No data fixes the size m", "--size m=5"]),
     (["eval", "linalg.inv(X)", "--data", "X=[[1.0, 1.0], [1.0, 1.0]]"], ["singular"]),
     (["eval", "sum(y)", "--data", "y=y.npy", "--output", "sparse"], ["scalar"]),
-    (["eval", "y", "--data", "y=y.npy", "--out", "J.zarr"], ["not in this version"]),
-    (["eval", "y", "--data", "y=y.npy", "--out", "J.txt"], [".npy (dense) or .npz (sparse)"]),
+    (["eval", "y", "--data", "y=y.npy", "--out", "J.npy", "--memory", "1GB"], ["--memory", "Give --out J.zarr"]),
+    (["eval", "y", "--data", "y=y.npy", "--out", "J.zarr", "--memory", "much"], ["no amount of memory"]),
+    (["eval", "y", "--data", "y=y.npy", "--out", "J.zarr", "--layout", "round"], ["'round' is unknown"]),
+    (["eval", "y", "--data", "y=y.npy", "--out", "J.zarr", "--chunks", "a"], ["expected a length"]),
+    (["eval", "y", "--data", "y=none.zarr", "--out", "J.zarr"], ["none.zarr", "no such file"]),
+    (["eval", "y", "--data", "y=y.npy", "--out", "J.txt"], [".npy (dense), .npz (sparse) or .zarr"]),
     (["eval", "y", "--data", "y=y.npy", "--out", "no/J.npy"], ["no directory no"]),
     (["eval", "y", "--data", "y=y.npy", "--out", "directory.npy", "--force"], ["is a directory"]),
     (["eval", "y", "--data", "y=y.npy", "--out", "J.npy", "--output", "sparse"], ["J.npz"]),
@@ -634,3 +638,59 @@ def test_a_reader_that_leaves_is_no_error():
     )
     assert done.stdout.decode().strip() == "tensordsl demo"
     assert done.stderr.decode().strip() == "code 0"
+
+
+# --- stores ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_result_is_stored_tile_by_tile(run, data, tmp_path):
+    A, x = data
+    words = ["eval", FLAGSHIP, "--wrt", "x", "--data", "A=A.npy", "--data", "x=x.npy", "--out", "J.zarr"]
+    code, out, _ = run(*words, "--dry-run", "--memory", "1MB")
+    assert code == 0
+    assert re.search(r"structured result of 4 x 4 x 4, float64, within 1 MB", out)
+    assert re.search(r"C0 .*A\[i,j\]\*x\[j\]", out)
+    assert not (tmp_path / "J.zarr").exists()
+    code, out, err = run(*words, "--memory", "1MB")
+    assert (code, err) == (0, "")
+    assert re.search(r"2 tasks in [\d.]+ s, .* x the least", out)
+    np.testing.assert_allclose(td.open(tmp_path / "J.zarr").todense(), flagship(A, x))
+    code, _, err = run(*words)
+    assert code == 2
+    assert "--resume" in err
+    assert "--force" in err
+    code, out, _ = run(*words, "--resume", "--memory", "1MB")
+    assert code == 0
+    assert "complete already" in out
+    code, out, _ = run(*words, "--force", "--layout", "dense", "--chunks", "2")
+    assert code == 0
+    import zarr
+
+    found = zarr.open_array(str(tmp_path / "J.zarr"), mode="r")
+    np.testing.assert_allclose(found[...], flagship(A, x))
+    assert found.chunks == (2, 2, 2)
+
+
+def test_a_store_that_is_interrupted_can_be_taken_up(run, data, tmp_path, monkeypatch):
+    from tensordsl.chunked import engine
+
+    words = ["eval", FLAGSHIP, "--wrt", "x", "--data", "A=A.npy", "--data", "x=x.npy"]
+    words += ["--out", "J.zarr", "--memory", "1MB"]
+    whole = engine.run
+
+    def short(client, function, job, calls, slots, done, patience):
+        def count(call, result):
+            done(call, result)
+            raise KeyboardInterrupt
+
+        whole(client, function, job, calls, slots, count, patience)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "run", short)
+        code, out, _ = run(*words)
+    assert code == 130
+    assert re.search(r"interrupted after 1 of 2 tasks; the same command with --resume goes on", out)
+    code, out, _ = run(*words, "--resume")
+    assert code == 0
+    assert "1 more were finished before" in out
+    np.testing.assert_allclose(td.open(tmp_path / "J.zarr").todense(), flagship(*data))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import index
 from typing import Any
+
+import numpy as np
 
 from tensordsl.chunked.sources import Source, source_of
 from tensordsl.dims import bind as bind_sizes
-from tensordsl.errors import BindError, show_shape
+from tensordsl.dims import evaluate
+from tensordsl.errors import BindError, PlanError, show_shape
 from tensordsl.execution.binding import needed_symbols
 from tensordsl.expr import Expr, Symbol
 from tensordsl.program.build import dimensions
@@ -39,7 +43,12 @@ def bind_sources(expressions: Sequence[Expr], data: Mapping[Any, Any]) -> tuple[
             for place, (size, actual) in enumerate(zip(symbol.shape, source.shape, strict=True))
         ]
     names = dimensions(expressions) | {dim.name for e in expressions for dim in e.dims}
-    known = {name: int(given[name]) for name in names if isinstance(given.get(name), int)}
+    known = {name: index(given[name]) for name in names if is_size(given.get(name))}
+    for key, value in data.items():  # a symbol that the expression has lost may show a size
+        if isinstance(key, Symbol) and key.name not in sources and not names <= known.keys():
+            shape = source_of(key.name, value).shape
+            if len(shape) == key.ndim:
+                pairs += [(size, n, f"an axis of {key.name}") for size, n in zip(key.shape, shape, strict=True)]
     sizes = bind_sizes(pairs, known)
     lost = sorted(names - sizes.keys())
     if lost:
@@ -47,3 +56,32 @@ def bind_sources(expressions: Sequence[Expr], data: Mapping[Any, Any]) -> tuple[
             f"No array fixes the size {', '.join(lost)}. Give it with the data, as in {{'{lost[0]}': 5, ...}}."
         )
     return sources, sizes
+
+
+def is_size(value: Any) -> bool:
+    """Whether a value is a whole number."""
+    return hasattr(value, "__index__") and not isinstance(value, bool) and not getattr(value, "ndim", 0)
+
+
+def declared_sources(
+    expressions: Sequence[Expr], sizes: Mapping[str, int], chunks: Any
+) -> tuple[dict[str, Source], dict[str, int]]:
+    """Sources without data, of float64 and of the sizes given, stored in chunks of the lengths given."""
+    symbols = needed_symbols(expressions)
+    names = dimensions(expressions) | {dim.name for e in expressions for dim in e.dims}
+    lost = sorted(names - sizes.keys())
+    if lost:
+        raise BindError(f"No size is given for {', '.join(lost)}. Give it by name, as in td.plan(e, {lost[0]}=1000).")
+    sources = {}
+    for symbol in symbols:
+        shape = tuple(evaluate(size, sizes) for size in symbol.shape)
+        length = chunks.get(symbol.name) if isinstance(chunks, Mapping) else chunks
+        each = [length] * len(shape) if isinstance(length, int) else length
+        if each is not None and len(each) != len(shape):
+            raise PlanError(
+                f"The chunks {length!r} of {symbol.name}, of shape {show_shape(shape)}: expected one length for each "
+                "axis, or one for all."
+            )
+        found = None if each is None else tuple(min(size, int(part)) for size, part in zip(shape, each, strict=True))
+        sources[symbol.name] = Source(symbol.name, shape, np.dtype(float), found, None, "declared")
+    return sources, {name: sizes[name] for name in names}

@@ -3,42 +3,78 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tensordsl.chunked import engine
-from tensordsl.chunked.planning import ChunkedPlan, chunk_of, default_slots, plan_chunked, shape_of
+from tensordsl.chunked.binding import bind_sources
+from tensordsl.chunked.plan import ChunkedPlan, chunk_of, shape_of
+from tensordsl.chunked.planning import MEMORY, default_slots, plan_chunked
 from tensordsl.chunked.runs import Held, Run
-from tensordsl.chunked.sources import HELD, Source
-from tensordsl.errors import PlanError, amount
+from tensordsl.chunked.sources import HELD, Source, array_of
+from tensordsl.errors import PlanError, UnsupportedError, amount
 from tensordsl.execution.compiled import compile
 from tensordsl.execution.factored import Factored
 from tensordsl.execution.structure import Structure
-from tensordsl.expr import Expr
+from tensordsl.expr import Expr, operation
+from tensordsl.program.plan import byte_count
 
 SHARE = 0.3  # of the memory that the cores of the value, and arrays before them, may take together
 
 
-def computed(node: Expr, sources: Mapping[str, Source], sizes: Mapping[str, int], memory: int) -> Factored:
-    """The structured value of an expression, its cores in memory. `PlanError` where they do not fit."""
+@operation("evaluate_stored")
+def evaluate_stored(
+    expressions: Sequence[Expr], output: str, single: bool, memory: int | None, data: Mapping[Any, Any]
+) -> Any:
+    """The values of expressions, some of whose data are stored, computed tile by tile within the memory."""
+    if output == "operator":
+        raise UnsupportedError(
+            "output='operator' applies arrays in memory, and some of the data are stored. Store the value with "
+            "td.store; td.open(...) @ v applies it."
+        )
+    found = []
+    for node in expressions:
+        sources, sizes = bind_sources([node], data)
+        value = computed(node, sources, sizes, budget_of(memory), dense=output == "dense")
+        found.append(value.todense() if output == "dense" else value.tocoo() if output == "sparse" else value)
+    return found[0] if single else tuple(found)
+
+
+def budget_of(memory: int | str | None) -> int:
+    """The bytes that a memory budget is."""
+    found = byte_count(MEMORY if memory is None else memory)
+    assert found is not None
+    return found
+
+
+def computed(
+    node: Expr, sources: Mapping[str, Source], sizes: Mapping[str, int], memory: int, dense: bool = False
+) -> Factored:
+    """The structured value of an expression, its cores in memory. `PlanError` where they do not fit.
+
+    A value that is to be made `dense` has to fit with all its entries.
+    """
     slots = default_slots()
     plan = plan_chunked(node, sources, sizes, memory, slots, "structured")
-    held_bytes = sum(_size(plan, name) for name in plan.cores)
-    if held_bytes > SHARE * memory:
+    cores = sum(_size(plan, name) for name in plan.cores)
+    needed = cores + (plan.dtype.itemsize * prod(plan.shape) if dense else 0)
+    if needed > SHARE * memory:
         raise PlanError(
-            f"The value takes {amount(held_bytes)} in memory; with {amount(memory)} given it may take "
-            f"{amount(int(SHARE * memory))}. Give memory={int(held_bytes / SHARE) + 1} or more, or write it to a store "
-            "with td.store."
+            f"The value takes {amount(needed)} in memory; with {amount(memory)} given it may take "
+            f"{amount(int(SHARE * memory))}. Give memory={int(needed / SHARE) + 1} or more, or write it to a store "
+            "with td.store" + ("; output='factored' keeps its structure." if needed > cores else ".")
         )
     with Held("computed") as held, tempfile.TemporaryDirectory(prefix="tensordsl-") as scratch:
-        places = _places(plan, held, Path(scratch), int(SHARE * memory) - held_bytes)
+        places = _places(plan, held, Path(scratch), int(SHARE * memory) - cores)
         with engine.connected(None, slots) as (client, _):
-            Run(plan, places, client, slots).all()
-        cores = {name: HELD[place.place] for name in plan.cores if (place := places[name]).place is not None}
-    return factored_of(plan, cores)
+            taken = replace(plan, sources={name: held.take(source) for name, source in plan.sources.items()})
+            Run(taken, places, client, slots).all()
+        return factored_of(plan, {name: HELD[str(places[name].place)] for name in plan.cores})
 
 
 def factored_of(plan: ChunkedPlan, cores: Mapping[str, Any]) -> Factored:
@@ -55,9 +91,7 @@ def _size(plan: ChunkedPlan, name: str) -> int:
 
 
 def _places(plan: ChunkedPlan, held: Held, scratch: Path, room: int) -> dict[str, Source]:
-    from tensordsl.chunked.storing import array_of  # noqa: PLC0415
-
-    places: dict[str, Any] = {}
+    places: dict[str, Source] = {}
     for stage in plan.stages:
         shape, dtype, size = shape_of(stage, plan.tiling), plan.dtypes[stage.name], _size(plan, stage.name)
         if stage.name in plan.cores:

@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from math import prod
 from typing import NamedTuple
 
 from tensordsl.contraction import add_terms, contract, number_of, split_structure
 from tensordsl.dims import AnySize, Dim, evaluate
 from tensordsl.expr import Constant, Contraction, Elementwise, Expr, Number, Primitive, Select, Sum, Symbol
 from tensordsl.labels import Groups, Label, flat, is_plain, singles
+from tensordsl.program.paths import cost, path
+
+GAIN = 1.5  # how much less work products that are made before others must be
 
 
 class Place(NamedTuple):
@@ -124,9 +128,8 @@ class Cutter:
         return Stage(name, axes, tuple(work.parts), expr, tuple(work.reads))
 
     def axes(self, node: Expr) -> tuple[Axis, ...]:
-        """New labels for the axes of a node."""
-        sizes = [evaluate(size, self._numbers) for size in node.shape]
-        return tuple(() if size == 1 else (Place(self.label(size)),) for size in sizes)
+        """New labels for the axes of a node, but for those that are of size 1 whatever the data are."""
+        return tuple(() if size == 1 else (Place(self.label(evaluate(size, self._numbers))),) for size in node.shape)
 
     def label(self, size: int) -> Label:
         label = next(self._fresh)
@@ -168,6 +171,7 @@ class Cutter:
         if isinstance(node, Contraction) and _sums(node):
             if not _is_core(node):  # what is repeated around a sum is not summed again for each tile
                 return self._around(node, axes, work.reads)
+            node = self._pairwise(node)
             reads: list[Read] = []
             expr, summed = self._product(*_parts(node), axes, reads)
             part = Part(f"_p{next(self._fresh)}", expr, _labels(axes), summed, tuple(reads))
@@ -192,6 +196,38 @@ class Cutter:
         if isinstance(node, Select):
             raise _NotCutError
         return self._read(self._leaf(node), axes, reads)
+
+    def _pairwise(self, node: Contraction) -> Contraction:
+        """The contraction with products of some of its factors made before it, where that saves work.
+
+        A chain summed over all its labels at once would do the first product again for each entry of the last.
+        """
+        operands = list(zip(node.factors, node.slots, strict=True))
+        plain = all(len(group) == 1 for _, slots in operands for group in slots)
+        if len(operands) < 3 or not plain or any(isinstance(factor, Select) for factor, _ in operands):
+            return node
+        numbers = {label: evaluate(size, self._numbers) for label, size in enumerate(node.sizes)}
+        keep = frozenset(flat(node.output))
+        labels = [frozenset(flat(slots)) for _, slots in operands]
+        steps = path(labels, keep, numbers, [False] * len(labels))
+        if GAIN * cost(labels, steps, keep, numbers) > prod(numbers.values()):
+            return node
+        groups = [[operand] for operand in operands]
+        for p, q in steps[:-1]:
+            group = [*groups[p], *groups[q]]
+            groups = [each for place, each in enumerate(groups) if place not in (p, q)]
+            inside = {label for _, slots in group for label in flat(slots)}
+            outside = keep.union(label for each in groups for _, slots in each for label in flat(slots))
+            kept = sorted(inside & outside)
+            if len(kept) < len(inside):  # something is summed over: an array of its own
+                sizes = {label: node.sizes[label] for label in inside}
+                made = contract(1, group, singles(kept), sizes)
+                group = [(self._leaf(made), singles(kept))]
+            groups.append(group)
+        left = [operand for group in groups for operand in group]
+        alive = keep.union(label for _, slots in left for label in flat(slots))
+        joined = contract(node.coefficient, left, node.output, {label: node.sizes[label] for label in sorted(alive)})
+        return joined if isinstance(joined, Contraction) and _sums(joined) else node
 
     def _around(self, node: Contraction, axes: tuple[Axis, ...], reads: list[Read]) -> Expr:
         """A piece of a contraction whose sum is made before it."""
@@ -267,7 +303,8 @@ class Cutter:
             assert isinstance(node, Symbol)
             name = node.name
         for axis in axes:  # the faster labels of a group are not cut, so that a tile is one slice of the axis
-            if any(place.label is None or (place.start, place.step) != (0, 1) for place in axis[1:]):
+            plain = all(place.label is not None and (place.start, place.step) == (0, 1) for place in axis)
+            if len(axis) > 1 and not plain:
                 raise _NotCutError
             self.uncut.update(place.label for place in axis[1:] if place.label is not None)
         stage = next((s for s in self.stages if s.name == name), None)
@@ -279,7 +316,16 @@ class Cutter:
         if found is None:
             found = Read(f"_r{next(self._fresh)}", name, axes)
             reads.append(found)
-        return Symbol(found.name, self._shape(axes))
+        return self._piece(found)
+
+    def _piece(self, read: Read) -> Expr:
+        """A piece with an axis for each label: where one stands twice, the diagonal."""
+        symbol = Symbol(read.name, tuple(map(tile_size, read.labels)))
+        distinct = dict.fromkeys(read.labels)
+        if len(distinct) == len(read.labels):
+            return symbol
+        sizes: dict[Label, AnySize] = {label: tile_size(label) for label in distinct}
+        return contract(1, [(symbol, singles(read.labels))], singles(distinct), sizes)
 
     def _shape(self, axes: tuple[Axis, ...]) -> tuple[Dim, ...]:
         return tuple(tile_size(label) for label in _labels(axes))
@@ -291,7 +337,8 @@ class _Work(NamedTuple):
 
 
 def _labels(axes: Sequence[Axis]) -> tuple[Label, ...]:
-    return tuple(place.label for axis in axes for place in axis if place.label is not None)
+    """The labels that a piece has axes for, each once."""
+    return tuple(dict.fromkeys(place.label for axis in axes for place in axis if place.label is not None))
 
 
 def _parts(node: Contraction) -> tuple[Number, list[tuple[Expr, Groups]], Groups, dict[Label, AnySize]]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from itertools import islice
 from queue import Empty, Queue
+from threading import Thread
+from time import monotonic, sleep
 from typing import Any
 
+from tensordsl.chunked.sources import close
 from tensordsl.errors import BindError, TensorDSLError
 
 WINDOW = 3  # tasks for each slot that are handed out at a time, so that none waits for the next
-CONNECT = "20s"  # for a cluster to answer
-STUCK = 600.0  # seconds in which no task ends, after which nothing is waited for any more
+CONNECT = 20.0  # seconds for a cluster to answer
+STUCK = 600.0  # seconds at the least in which no task ends, after which nothing is waited for any more
+ENDING = 30.0  # seconds that tasks which cannot be cancelled are waited for, so that none writes later
 RETRIES = 3  # of a task that fails with something that another try may mend
 
 # The memory of a worker is what tasks are planned for: nothing is to be moved to disk behind them.
@@ -40,14 +44,17 @@ def connected(client: Any, slots: int) -> Iterator[tuple[Any, bool]]:
             ) as cluster,
             Client(cluster) as found,
         ):
-            yield found, True
+            try:
+                yield found, True
+            finally:
+                close()
     elif isinstance(client, str):
         try:
             found = Client(client, timeout=CONNECT)
         except (OSError, ValueError) as error:
             raise BindError(
-                f"No scheduler answers at {client!r} within {CONNECT}: {_words(error)}. Check the address, or leave "
-                "client out to work in this process."
+                f"No scheduler answers at {client!r} within {CONNECT:g} s: {_words(error)}. Check the address, or "
+                "leave client out to work in this process."
             ) from None
         with found:
             _check_versions(found)
@@ -72,11 +79,13 @@ def run(
     calls: Iterator[Any],
     slots: int,
     done: Callable[[Any, Any], None],
+    patience: float,
 ) -> None:
     """Call `function(job, *call)` for all calls, and `done(call, result)` for each as it ends.
 
     A call is handed out when another one is done, and its result is forgotten then: neither the calls nor the results
-    are ever all there, and a worker that is lost takes with it no more than what it was doing.
+    are ever all there, and a worker that is lost takes with it no more than what it was doing. Where no call ends
+    within `patience`, in seconds, that is an error.
     """
     calls = iter(calls)
     shared: Any = None
@@ -96,11 +105,11 @@ def run(
             submit(call)
         while given:
             try:
-                future = ended.get(timeout=STUCK)
+                future = ended.get(timeout=patience)
             except Empty:
                 raise BindError(
-                    f"No task has ended in {STUCK:.0f} s: a worker is stuck, or lost. What was finished is kept: mend "
-                    "the cluster and run again with resume."
+                    f"No task has ended in {patience:.0f} s: a worker is stuck, or lost. What was finished is kept: "
+                    "mend the cluster and run again with resume."
                 ) from None
             result = _result(future)
             done(given.pop(future), result)
@@ -110,15 +119,24 @@ def run(
                 submit(following)
     finally:
         if given:
-            client.cancel(list(given), force=True)
+            _stop(client, list(given))
 
 
 def _same(job: Any) -> Any:
     return job
 
 
+def _stop(client: Any, futures: Sequence[Any]) -> None:
+    """Cancel what is left, and wait for what is running: it would go on to write."""
+    client.cancel(futures, force=True)
+    limit = monotonic() + ENDING
+    with suppress(Exception):  # a cluster that is lost runs nothing more
+        while any(_within(CONNECT, client.processing).values()) and monotonic() < limit:
+            sleep(0.02)
+
+
 def _result(future: Any) -> Any:
-    from distributed import KilledWorker
+    from distributed import CancelledError, KilledWorker
 
     try:
         return future.result()
@@ -134,6 +152,30 @@ def _result(future: Any) -> Any:
             f"A task has run out of memory: {_words(error)}. What was finished is kept: give memory= less than the "
             "workers have, and run again with resume."
         ) from None
+    except (CancelledError, OSError) as error:
+        raise BindError(
+            f"The cluster is lost: {_words(error)}. What was finished is kept: run again with resume."
+        ) from None
+
+
+def _within(seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives; `TimeoutError` where it takes longer, as where a worker does not answer."""
+    found: Queue[Any] = Queue()
+
+    def work() -> None:
+        try:
+            found.put((function(*arguments), None))
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            found.put((None, error))
+
+    Thread(target=work, daemon=True).start()
+    try:
+        value, error = found.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
+    if error is not None:
+        raise error
+    return value
 
 
 def _words(error: BaseException) -> str:
@@ -143,20 +185,26 @@ def _words(error: BaseException) -> str:
 def _check_versions(client: Any) -> None:
     """`BindError` where a worker has another version of the library, or none."""
     try:
-        found = client.run(_version)
+        found = _within(CONNECT, client.run, _versions)
     except Exception as error:  # noqa: BLE001 - whatever it is that keeps the library from being imported there
         raise BindError(
             f"A worker of the cluster cannot run this library: {_words(error)}. Install it there."
         ) from None
-    here = _version()
-    unlike = {address: version for address, version in found.items() if version != here}
+    here = _versions()
+    unlike = {
+        f"{name} {there[name]} at {address}"
+        for address, there in found.items()
+        for name in here
+        if there[name] != here[name]
+    }
     if unlike:
-        listed = ", ".join(f"{version} at {address}" for address, version in unlike.items())
-        raise BindError(f"The cluster has other versions than the {here} here: {listed}. Install the same ones.")
+        ours = ", ".join(f"{name} {number}" for name, number in here.items())
+        raise BindError(f"The cluster has {'; '.join(sorted(unlike))}; here are {ours}. Install the same versions.")
 
 
-def _version() -> str:
-    return version("tensordsl")
+def _versions() -> dict[str, str]:
+    """Of what has to be the same for tasks to be understood, and to give the same bits."""
+    return {name: version(name) for name in ("tensordsl", "numpy", "dask", "zarr")}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -29,8 +30,9 @@ class Journal:
         self.path = path
         self._file: Any = None
 
-    def __enter__(self) -> Journal:
-        self._file = open(self.path, "a+b")
+    def open(self) -> Journal:
+        """Take the file; `BindError` where another run has it, or where it is no journal."""
+        self._file = open(self.path, "a+b")  # noqa: SIM115 - held as long as the run goes on
         try:
             _lock(self._file)
         except OSError:
@@ -38,12 +40,25 @@ class Journal:
             raise BindError(
                 f"Another run is writing to {self.path.name.removesuffix('.journal')}. Wait for it, or stop it."
             ) from None
+        self._file.seek(0)
+        first = self._file.readline()
+        if first and not re.fullmatch(rb"[0-9a-f]{1,8}( .*)?\n?", first, re.DOTALL):
+            self._file.close()
+            raise BindError(f"{str(self.path)!r} is no journal of this library. Choose another target, or move it.")
         return self
+
+    def close(self) -> None:
+        if not self.is_begun:
+            self.remove()
+        self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self.open()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self.close()
 
     def begun(self) -> tuple[dict[str, Any] | None, set[tuple[Any, ...]]]:
         """The fingerprint of the run that the journal is of, and the tiles that it has finished."""
@@ -52,6 +67,12 @@ class Journal:
         if not lines or "run" not in lines[0]:
             return None, set()
         return lines[0]["run"], {_tuple(line["tile"]) for line in lines[1:] if "tile" in line}
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything stands in it, whole or not."""
+        self._file.seek(0, os.SEEK_END)
+        return bool(self._file.tell())
 
     def begin(self, fingerprint: dict[str, Any]) -> None:
         """A new run: what was written before is forgotten."""

@@ -9,20 +9,18 @@ from typing import Any
 import numpy as np
 
 from tensordsl.chunked.binding import bind_sources
-from tensordsl.chunked.computing import computed
+from tensordsl.chunked.computing import budget_of, computed
+from tensordsl.chunked.planning import MEMORY
 from tensordsl.chunked.sources import Source, source_of
+from tensordsl.chunked.storing import FORMAT
 from tensordsl.contraction import add_terms, contract
 from tensordsl.dims import Dim
 from tensordsl.errors import BindError, ShapeError, UnsupportedError, show_shape
 from tensordsl.execution.factored import Factored
-from tensordsl.expr import Expr, Number, Symbol
+from tensordsl.expr import Expr, Number, Select, Symbol
 from tensordsl.functions.convert import as_expr
 from tensordsl.functions.multilinear import frobenius, tensordot
-from tensordsl.labels import Label
-from tensordsl.program.plan import byte_count
-
-FORMAT = 1
-MEMORY = "2GiB"
+from tensordsl.labels import Groups, Label
 
 
 class Stored:
@@ -62,11 +60,14 @@ class Stored:
 
     def compute(self, e: Expr, data: Mapping[Any, Any] | None = None) -> Factored:
         """The structured value of an expression in this one's, which may have data of its own."""
-        sources, sizes = bind_sources([e], {**self.data, **(data or {})})
-        return computed(e, sources, sizes, self._memory)
+        return self._computed(e, data or {})
+
+    def _computed(self, e: Expr, data: Mapping[Any, Any], dense: bool = False) -> Factored:
+        sources, sizes = bind_sources([e], {**self.data, **data})
+        return computed(e, sources, sizes, self._memory, dense)
 
     def _dense(self, e: Expr, data: Mapping[Any, Any] | None = None) -> Any:
-        return self.compute(e, data).todense()
+        return self._computed(e, data or {}, dense=True).todense()
 
     def __getitem__(self, key: Any) -> Any:
         """Entries, as of a NumPy array."""
@@ -102,7 +103,7 @@ class Stored:
 
     def todense(self) -> Any:
         """All entries as a NumPy array."""
-        return self.factored().todense()
+        return self._dense(self.expression)
 
     def factored(self) -> Factored:
         """The value with its cores in memory, which solves and becomes sparse."""
@@ -155,18 +156,27 @@ def open(path: str | Path, *, memory: int | str = MEMORY) -> Stored:
     names = sorted({core["array"] for term in held["terms"] for core in term["cores"]})
     data = {name: source_of(name, place / name) for name in names}
     cores = {name: Symbol(name, tuple(source.shape)) for name, source in data.items()}
-    terms = [_term(term, cores) for term in held["terms"]]
+    ways = [way for term in held["terms"] for way in term["scatter"].values() if "positions" in way]
+    lists = {way["positions"]: tuple(map(int, found[way["positions"]][...])) for way in ways}
+    terms = [_term(term, cores, lists) for term in held["terms"]]
     expression = add_terms(terms, tuple(held["shape"]))
-    budget = byte_count(memory)
-    assert budget is not None
-    return Stored(as_expr(expression), data, np.dtype(held["dtype"]), budget)
+    return Stored(as_expr(expression), data, np.dtype(held["dtype"]), budget_of(memory))
 
 
-def _term(said: Mapping[str, Any], cores: Mapping[str, Symbol]) -> Expr:
+def _term(said: Mapping[str, Any], cores: Mapping[str, Symbol], lists: Mapping[str, tuple[int, ...]]) -> Expr:
     labels: dict[str, Label] = {name: place for place, name in enumerate(said["sizes"])}
     sizes: dict[Label, int | Dim] = {labels[name]: size for name, size in said["sizes"].items()}
     number = said["coefficient"]
     coefficient: Number = complex(*number) if isinstance(number, list) else int(number) if number in (1, -1) else number
-    operands = [(cores[core["array"]], tuple((labels[la],) for la in core["labels"])) for core in said["cores"]]
+    operands: list[tuple[Expr, Groups]] = [
+        (cores[core["array"]], tuple((labels[la],) for la in core["labels"])) for core in said["cores"]
+    ]
+    for column, way in said["scatter"].items():
+        size, row = said["sizes"][column], way["row"]
+        if "positions" in way:
+            select = Select(size, 0, 1, said["sizes"][row], lists[way["positions"]])
+        else:
+            select = Select(size, way["start"], way["step"], None if row is None else said["sizes"][row])
+        operands.append((select, tuple((labels[la],) for la in ((column,) if row is None else (row, column)))))
     output = tuple(tuple(labels[la] for la in group) for group in said["output"])
     return contract(coefficient, operands, output, sizes)

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tensordsl.chunked.cutting import Axis, Part, Read, Stage, tile_size
 from tensordsl.chunked.sources import Source
 from tensordsl.chunked.tiling import Tiling, product_of
-from tensordsl.execution.compiled import CompiledFunction, compile
+from tensordsl.execution.compiled import CompiledFunction
 from tensordsl.expr import Constant, Expr, Symbol
 from tensordsl.labels import Label
+from tensordsl.program.build import dimensions
 
 Tiles = Mapping[Label, int]
 Array = np.ndarray[Any, Any]
@@ -137,16 +138,28 @@ def numbers(array: Array) -> Array:
     return array.astype(np.int64) if array.dtype.kind in "biu" and array.dtype.itemsize < 8 else array
 
 
+class Called(NamedTuple):
+    """The function of an expression of a tile, and what it is given by name."""
+
+    function: CompiledFunction
+    arrays: tuple[str, ...]
+    sizes: frozenset[str]
+
+
 @lru_cache(maxsize=256)
-def function(expr: Expr) -> CompiledFunction:
-    return compile(expr)
+def called(expr: Expr) -> Called:
+    sizes = dimensions([expr]) | {dim.name for dim in expr.dims}
+    return Called(
+        CompiledFunction((expr,), "dense", True, keep=False),
+        tuple(symbol.name for symbol in expr.symbols),
+        frozenset(sizes),
+    )
 
 
-def call(expr: Expr, values: Mapping[str, Any], lengths: Mapping[str, int]) -> Any:
+def call(expr: Expr, values: Mapping[str, Any], sizes: Mapping[str, int]) -> Any:
     """The value of an expression of a tile. Sizes that no array shows are given by name."""
     if isinstance(expr, Constant):
         return expr.array
-    f = function(expr)
-    needed = {symbol.name for symbol in expr.symbols}
-    more = {dim.name: lengths[dim.name] for dim in expr.dims if dim.name in lengths}
-    return f({name: values[name] for name in needed}, **more)
+    found = called(expr)
+    more = {name: size for name, size in sizes.items() if name in found.sizes}
+    return found.function({name: values[name] for name in found.arrays}, **more)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
 
 from tensordsl.chunked import engine
 from tensordsl.chunked.cutting import Stage
-from tensordsl.chunked.planning import ChunkedPlan, axes_of, sum_of
+from tensordsl.chunked.plan import ChunkedPlan, axes_of, sum_of
 from tensordsl.chunked.running import Job, call
 from tensordsl.chunked.sources import HELD, Source
 from tensordsl.chunked.tiling import product_of
 
 Tile = tuple[Any, ...]
+SHORTEST = 0.1  # seconds that a task should last, beside which what the engine takes for it is little
+FEW = 16  # tiles below which the sums of a stage are shared by as many tasks
+MOST_TOGETHER = 64  # tiles of one task
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,11 @@ def make_block(job: PlannedJob, block: tuple[int, ...], places: tuple[int, ...])
     job.sources["result"].write(region, np.asarray(value).reshape([part.stop - part.start for part in region]))
 
 
+def do_all(job: PlannedJob, function: Callable[..., Any], calls: Sequence[Any]) -> list[Any]:
+    """Some of these, one after the other."""
+    return [function(job, *call) for call in calls]
+
+
 # --- all of them --------------------------------------------------------------------------------------------------
 
 
@@ -87,6 +95,10 @@ class Run:
         self.plan, self.job = plan, job_of(plan, places)
         self.done = 0
         self._client, self._slots, self._note = client, slots, note
+        # How many tiles one task makes: the more the smaller they are, as long as every slot has some tasks.
+        self._each = plan.seconds * min(slots, plan.tasks) / max(1, plan.tasks)
+        most = min(MOST_TOGETHER, plan.tasks // (8 * slots))
+        self._together = max(1, min(most, int(SHORTEST / max(self._each, 1e-9))))
         # What is held in memory is gone with the run that made it.
         self._finished = {tile for tile in finished if tile[0] not in places or places[tile[0]].kind != "held"}
 
@@ -108,38 +120,55 @@ class Run:
             self._run(make_tile, ((stage.name, tiles) for tiles in left), lambda given, _: self._note(given))
 
     def _is_split(self, stage: Stage) -> bool:
-        """Whether a stage has too few tiles for all slots, and sums that several tasks can share."""
+        """Whether a stage has few tiles, and sums that several tasks can share. It hangs on the plan alone."""
         tiling = self.plan.tiling
-        few = tiling.counts(stage.labels) < 2 * self._slots
-        return few and any(tiling.counts(part.summed) > 1 for part in stage.parts)
+        return tiling.counts(stage.labels) < FEW and any(tiling.counts(part.summed) > 1 for part in stage.parts)
 
     def _split(self, stage: Stage, tiles: tuple[int, ...]) -> None:
         """One tile whose sums are made by several tasks, and added up in the order of their terms."""
-        tiling = self.plan.tiling
-        calls = []
-        for number, part in enumerate(stage.parts):
-            terms = tiling.counts(part.summed)
-            pieces = min(terms, 4 * self._slots)
-            bounds = [terms * piece // pieces for piece in range(pieces + 1)]
-            calls += [(stage.name, tiles, number, start, stop) for start, stop in pairwise(bounds)]
-        found: dict[tuple[Any, ...], Any] = {}
-        self._run(make_sum, iter(calls), found.__setitem__)
-        sums = {}
-        for number, part in enumerate(stage.parts):
-            total = None
-            for given in (each for each in calls if each[2] == number):
-                total = found[given] if total is None else total + found[given]
-            sums[part.name] = total
+        sums = {part.name: self._sum(stage, tiles, number) for number, part in enumerate(stage.parts)}
         at = dict(zip(stage.labels, tiles, strict=True))
         self.job.put(stage.name, at, self.job.finished(stage, at, sums))
         self._note((stage.name, tiles))
 
-    def _run(self, function: Callable[..., Any], calls: Iterator[Any], done: Callable[[Any, Any], None]) -> None:
-        def count(given: Any, result: Any) -> None:
-            self.done += 1
-            done(given, result)
+    def _sum(self, stage: Stage, tiles: tuple[int, ...], number: int) -> Any:
+        terms = self.plan.tiling.counts(stage.parts[number].summed)
+        pieces = min(terms, FEW)
+        bounds = list(pairwise(terms * piece // pieces for piece in range(pieces + 1)))
+        early: dict[int, Any] = {}  # what has come before its turn
+        totals: list[Any] = []
 
-        engine.run(self._client, function, self.job, calls, self._slots, count)
+        def add(call: Any, value: Any) -> None:
+            early[call[3]] = value
+            while bounds and bounds[0][0] in early:
+                found = early.pop(bounds.pop(0)[0])
+                totals[:] = [found if not totals else totals[0] + found]
+
+        calls = [(stage.name, tiles, number, start, stop) for start, stop in bounds]
+        self._run(make_sum, iter(calls), add, together=1)
+        return totals[0]
+
+    def _run(
+        self,
+        function: Callable[..., Any],
+        calls: Iterator[Any],
+        done: Callable[[Any, Any], None],
+        together: int | None = None,
+    ) -> None:
+        calls = iter(calls)
+        at_once = together or self._together
+
+        def several() -> Iterator[tuple[Any, ...]]:
+            while chosen := list(islice(calls, at_once)):
+                yield function, chosen
+
+        def count(given: Any, results: Sequence[Any]) -> None:
+            for one, result in zip(given[1], results, strict=True):
+                self.done += 1
+                done(one, result)
+
+        patience = max(engine.STUCK, 100 * at_once * self._each)
+        engine.run(self._client, do_all, self.job, several(), self._slots, count, patience)
 
 
 class Held:
@@ -151,10 +180,16 @@ class Held:
 
     def place(self, name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> Source:
         """A new array."""
-        key = f"{self._key}/{name}"
-        HELD[key] = np.empty(shape, dtype)
+        return self.take(Source(name, tuple(shape), dtype, None, None, "memory", np.empty(shape, dtype)))
+
+    def take(self, source: Source) -> Source:
+        """An array in memory, known by a name from now on, so that no task carries it along."""
+        if source.kind != "memory":
+            return source
+        key = f"{self._key}/{source.name}"
+        HELD[key] = source.array
         self._names.append(key)
-        return Source(name, tuple(shape), dtype, None, key, "held")
+        return replace(source, place=key, kind="held", array=None)
 
     def __enter__(self) -> Held:
         return self

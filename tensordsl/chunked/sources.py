@@ -9,10 +9,11 @@ from hashlib import blake2b
 from pathlib import Path
 from time import sleep
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
-from tensordsl.errors import BindError, show_shape
+from tensordsl.errors import BindError
 
 Region = tuple[slice, ...]
 KINDS = "biufc"
@@ -46,9 +47,14 @@ class Source:
 
     def read(self, region: Region) -> np.ndarray[Any, Any]:
         """A piece as an array of numbers, tried again where a store errs; `BindError` where it cannot be had."""
+        backwards = [axis for axis, part in enumerate(region) if part.step is not None and part.step < 0]
+        if backwards:  # which no store can read
+            turned = tuple(_turned(part, size) for part, size in zip(region, self.shape, strict=True))
+            found: np.ndarray[Any, Any] = np.flip(self.read(turned), tuple(backwards))
+            return found
         for attempt in range(TRIES):
             try:
-                return np.asarray(self._opened()[region])
+                return np.asarray(self.opened()[region])
             except Exception as error:
                 if attempt == TRIES - 1 or isinstance(error, MemoryError | FileNotFoundError):
                     piece = ", ".join(f"{part.start}:{part.stop}" for part in region)
@@ -59,7 +65,8 @@ class Source:
                 sleep(PAUSE * 2**attempt)
         raise AssertionError
 
-    def _opened(self) -> Any:
+    def opened(self) -> Any:
+        """What slices are taken of."""
         if self.array is not None:
             return self.array
         assert self.place is not None
@@ -83,15 +90,30 @@ class Source:
     def fingerprint(self) -> list[Any]:
         """What a later run has to find again: the stored array as it was last changed, or the numbers in memory."""
         what = [self.name, list(self.shape), str(self.dtype)]
+        if self.kind == "memory":
+            return [*what, blake2b(np.ascontiguousarray(self.array).data, digest_size=12).hexdigest()]
         if self.place is None:
-            array = self.array if isinstance(self.array, np.ndarray) else None
-            content = None if array is None else blake2b(np.ascontiguousarray(array).data, digest_size=12).hexdigest()
-            return [*what, content]
+            return [*what, token_of(self.array)]
         return [*what, _changed(Path(self.place.partition("::")[0]))]
+
+
+def _turned(part: slice, size: int) -> slice:
+    """The places of a slice in the order in which they lie."""
+    places = range(size)[part]
+    if part.step is None or part.step > 0 or not places:
+        return part if places else slice(0, 0)
+    return slice(places[-1], places[0] + 1, -places.step)
 
 
 def _words(error: BaseException) -> str:
     return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+
+
+def token_of(array: Any) -> str:
+    """What tells the content of an array of dask from others; of a store that is no file nothing does."""
+    if isinstance(array, _Dask):
+        return array.token
+    return uuid4().hex
 
 
 def _changed(path: Path) -> list[Any]:
@@ -138,6 +160,12 @@ def open_hdf5(place: str, stamp: Any) -> Any:
     return h5py.File(path, "r")[dataset]
 
 
+def close() -> None:
+    """Let go of all files that this process has open."""
+    for opened in (open_npy, open_zarr, open_target, open_hdf5):
+        opened.cache_clear()
+
+
 OPENERS: Mapping[str, Callable[[str, Any], Any]] = {
     "npy": open_npy,
     "zarr": open_zarr,
@@ -155,15 +183,16 @@ def source_of(name: str, value: Any) -> Source:
     if isinstance(value, str | Path):
         return _stored(name, str(value))
     module = type(value).__module__.partition(".")[0]
-    if module == "zarr" and hasattr(value, "chunks"):
-        root = getattr(value.store, "root", None)
-        place = None if root is None else str(Path(root) / value.path)
-        return _checked(
-            Source(name, tuple(value.shape), np.dtype(value.dtype), tuple(value.chunks), place, "zarr", value)
-        )
-    if module == "h5py" and hasattr(value, "chunks"):
-        place = f"{value.file.filename}::{value.name}"
-        return _checked(Source(name, tuple(value.shape), np.dtype(value.dtype), value.chunks, place, "hdf5", value))
+    if module in ("zarr", "h5py") and hasattr(value, "chunks"):
+        place: str | None
+        if module == "h5py":
+            place, kind = f"{value.file.filename}::{value.name}", "hdf5"
+        else:
+            root, kind = getattr(value.store, "root", None), "zarr"
+            place = None if root is None else str(Path(root) / value.path)
+        stamp = None if place is None else stamp_of(Path(place.partition("::")[0]))
+        chunks = None if value.chunks is None else tuple(value.chunks)
+        return _checked(Source(name, tuple(value.shape), np.dtype(value.dtype), chunks, place, kind, value, stamp))
     if module == "xarray":
         value = value.data if hasattr(value, "data") else value
         module = type(value).__module__.partition(".")[0]
@@ -176,7 +205,8 @@ def source_of(name: str, value: Any) -> Source:
         chunks = tuple(max(sizes, default=1) for sizes in value.chunks)
         return _checked(Source(name, tuple(value.shape), np.dtype(value.dtype), chunks, None, "dask", _Dask(value)))
     if isinstance(value, np.memmap) and value.filename is not None and _is_npy(value):
-        return _checked(Source(name, value.shape, value.dtype, None, str(value.filename), "npy", value))
+        place = str(value.filename)
+        return _checked(Source(name, value.shape, value.dtype, None, place, "npy", value, stamp_of(Path(place))))
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
@@ -189,6 +219,12 @@ class _Dask:
 
     def __init__(self, array: Any) -> None:
         self._array = array
+
+    @property
+    def token(self) -> str:
+        from dask.base import tokenize
+
+        return str(tokenize(self._array))
 
     def __getitem__(self, region: Region) -> Any:
         return self._array[region].compute(scheduler="synchronous")
@@ -253,5 +289,26 @@ def _checked(source: Source) -> Source:
     return source
 
 
-def shape_text(sources: Sequence[Source]) -> str:
-    return ", ".join(f"{source.name} {show_shape(source.shape)}" for source in sources)
+def array_of(
+    place: Path,
+    name: str,
+    shape: Sequence[int],
+    chunks: Sequence[int],
+    dtype: Any,
+    said: Any = None,
+    compressors: Any = None,
+) -> Source:
+    """An array of zeros of zarr, made where it is not there yet."""
+    import zarr
+
+    if not (place / "zarr.json").exists():
+        zarr.create_array(
+            str(place),
+            shape=tuple(shape),
+            chunks=tuple(max(1, chunk) for chunk in chunks),
+            dtype=dtype,
+            fill_value=0,
+            compressors=compressors,
+            attributes={} if said is None else {"tensordsl": said},
+        )
+    return Source(name, tuple(shape), np.dtype(dtype), tuple(chunks), str(place), "zarr", None, stamp_of(place))

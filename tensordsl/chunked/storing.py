@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,19 +13,22 @@ from typing import Any
 import numpy as np
 
 from tensordsl.chunked import engine
-from tensordsl.chunked.binding import bind_sources
+from tensordsl.chunked.binding import bind_sources, declared_sources
+from tensordsl.chunked.computing import budget_of
 from tensordsl.chunked.journal import Journal, differences
-from tensordsl.chunked.planning import ChunkedPlan, Term, chunk_of, default_slots, plan_chunked, shape_of
+from tensordsl.chunked.plan import ChunkedPlan, Term, chunk_of, shape_of
+from tensordsl.chunked.planning import MEMORY, default_slots, plan_chunked
+from tensordsl.chunked.progress import shown
 from tensordsl.chunked.runs import Held, Run, Tile
-from tensordsl.chunked.sources import Source, stamp_of
-from tensordsl.errors import BindError
-from tensordsl.expr import brief
+from tensordsl.chunked.sources import Source, array_of, stamp_of
+from tensordsl.errors import BindError, UnsupportedError, amount
+from tensordsl.expr import Pattern, Select, brief, operation
+from tensordsl.functions import routines
 from tensordsl.functions.convert import as_expr
-from tensordsl.program.plan import byte_count
 
 FORMAT = 1  # of a structured store
-MEMORY = "2GiB"
 HELD_SHARE = 0.2  # of the memory that arrays between the stages may take
+LARGE = 1 << 23  # bytes of an array in memory that is not sent along with every job
 PAUSE = 0.25  # seconds between two lines of the journal
 
 
@@ -41,11 +45,13 @@ class Report:
     def __str__(self) -> str:
         if not self.tasks:
             return f"{self.target} was complete already, {self.kept} tasks"
-        moved = self.plan.bytes_read + self.plan.bytes_written
+        moved = (self.plan.bytes_read + self.plan.bytes_written) * self.tasks // max(1, self.plan.tasks)
         kept = f" ({self.kept} more were finished before)" if self.kept else ""
+        times = (self.plan.bytes_read + self.plan.bytes_written) / max(1, self.plan.bound_bytes)
         return (
-            f"{self.tasks} tasks{kept} in {self.seconds:.2f} s, {moved / max(self.seconds, 1e-9) / 1e6:.0f} MB/s, "
-            f"{moved / max(1, self.plan.bound_bytes):.2f} x the least that has to be read and written, to {self.target}"
+            f"{self.tasks} tasks{kept} in {self.seconds:.2f} s, {amount(moved)} read and written, "
+            f"{moved / max(self.seconds, 1e-9) / 1e6:.0f} MB/s, {times:.2f} x the least; a task held "
+            f"{amount(self.plan.peak_bytes)} of {amount(self.plan.memory)}; to {self.target}"
         )
 
 
@@ -56,9 +62,10 @@ def store(
     *,
     memory: int | str = MEMORY,
     layout: str | None = None,
+    chunks: int | Sequence[int] | None = None,
     client: Any = None,
     resume: bool = True,
-    progress: bool = False,
+    progress: bool | Callable[[int, int], None] = False,
     threads: int | None = None,
 ) -> Report:
     """Write the value of an expression to a zarr store, tile by tile, within a memory budget.
@@ -69,7 +76,8 @@ def store(
     each core, and `td.open` gives the value back; with `"dense"` it is one array that anyone can read, of which blocks
     that are zero by structure are not written. `client` is a client of `distributed` or the address of a scheduler;
     without one the tasks are done by `threads` of this process. `memory`, bytes or a text such as "2GiB", is what the
-    tasks hold that go on at one time.
+    tasks hold that go on at one time on one worker. `chunks` are the lengths of the chunks of a dense result along its
+    axes, one for all or one for each. `progress` is true for a bar, or a function of the tasks done and of all.
 
     A run that was cut off is taken up again, tile by tile, by the same call (`resume=False` begins anew). Raises
     `PlanError` where no task keeps within the memory, before anything runs, and `BindError` for data that is missing,
@@ -81,35 +89,125 @@ def store(
     >>> target = tempfile.mkdtemp() + "/J.zarr"
     >>> report = td.store(td.jacobian(A * td.outer(x, x), x), {"A": np.ones((4, 4)), "x": np.arange(4.0)}, target)
     >>> td.open(target)[:, 1, :].sum()
-    np.float64(12.0)
+    np.float64(10.0)
     """
     node = as_expr(e)
     sources, sizes = bind_sources([node], data)
-    budget = byte_count(memory)
-    assert budget is not None
     path = Path(target).expanduser().resolve()
-    if path.suffix == "" and not path.exists():
-        raise BindError(f"The target {str(target)!r} has no suffix; expected a name that ends in .zarr.")
-    if not path.parent.is_dir():
-        raise BindError(f"The target {str(target)!r} cannot be made: there is no directory {str(path.parent)!r}.")
-    own = default_slots() if threads is None else threads
-    with engine.connected(client, own) as (connection, here):
+    _check_target(path, sources.values())
+    if threads is not None and threads < 1:
+        raise UnsupportedError(f"threads={threads}: expected a whole number from 1 on.")
+    with engine.connected(client, threads or default_slots()) as (connection, here), _opened(path) as journal:
         slots, at_once = engine.slots_of(connection)
-        plan = plan_chunked(node, sources, sizes, budget, slots, layout, at_once)
-        fingerprint = fingerprint_of(plan)
-        begun = perf_counter()
-        with Journal(path.with_name(path.name + ".journal")) as journal:
-            finished = take_up(journal, fingerprint, path, resume)
-            if finished is None:
-                journal.remove()
-                return Report(plan, str(path), 0, plan.tasks, 0.0)
-            with Held(str(path)) as held, Notes(journal) as notes:
-                run = Run(plan, places_of(plan, path, held if here else None), connection, slots, finished, notes.add)
-                run.all()
-            complete(path, fingerprint)
-            shutil.rmtree(scratch_of(path), ignore_errors=True)
-            journal.remove()
+
+        def planned(lengths: Mapping[int, int] | None = None) -> ChunkedPlan:
+            return plan_chunked(
+                node, sources, sizes, budget_of(memory), slots, layout, at_once, chunks, lengths=lengths
+            )
+
+        plan = planned()
+        fingerprint = fingerprint_of(plan, chunks)
+        before, _ = journal.begun()
+        if resume and before is not None and differences(before, fingerprint) == ["tiling"]:
+            plan = planned({label: length for label, length, _ in before["tiling"]})  # of other workers, or memory
+            fingerprint = fingerprint_of(plan, chunks)
+        return _store(plan, fingerprint, path, journal, None if here else connection, connection, resume, progress)
+
+
+def _check_target(path: Path, sources: Iterable[Source]) -> None:
+    """`BindError` for a target that cannot be, or that is one of the arrays that are read."""
+    if path.suffix == "" and not path.exists():
+        raise BindError(f"The target {str(path)!r} has no suffix; expected a name that ends in .zarr.")
+    if not path.parent.is_dir():
+        raise BindError(f"The target {str(path)!r} cannot be made: there is no directory {str(path.parent)!r}.")
+    for source in sources:
+        read = None if source.place is None else Path(source.place.partition("::")[0])
+        if read is not None and (path == read or path in read.parents or read in path.parents):
+            raise BindError(f"The target {str(path)!r} holds the data for {source.name}. Choose another name.")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Journal]:
+    """The journal of a target, which one run at a time has; `BindError` where nothing can be written there."""
+    try:
+        journal = Journal(path.with_name(path.name + ".journal")).open()
+    except OSError as error:
+        raise BindError(f"The target {str(path)!r} cannot be written: {error.strerror or error}.") from None
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _store(
+    plan: ChunkedPlan,
+    fingerprint: dict[str, Any],
+    path: Path,
+    journal: Journal,
+    cluster: Any,
+    client: Any,
+    resume: bool,
+    progress: bool | Callable[[int, int], None],
+) -> Report:
+    """Do what is left of a plan, and say in the store that it is done. `cluster` is None for this process."""
+    begun = perf_counter()
+    finished = take_up(journal, fingerprint, path, resume)
+    if finished is None:
+        journal.remove()
+        return Report(plan, str(path), 0, plan.tasks, 0.0)
+    with Held(str(path)) as held, Notes(journal) as notes, shown(progress, plan.tasks, len(finished)) as show:
+        try:
+            if cluster is None:
+                read = {name: held.take(source) for name, source in plan.sources.items()}
+            else:
+                read = {name: _on_disk(source, path) for name, source in plan.sources.items()}
+            places = places_of(plan, path, held if cluster is None else None)
+        except OSError as error:
+            raise BindError(f"The target {str(path)!r} cannot be written: {error.strerror or error}.") from None
+
+        def note(tile: Tile) -> None:
+            if places[tile[0]].kind != "held":  # what is in memory is gone with this run
+                notes.add(tile)
+            show()
+
+        run = Run(replace(plan, sources=read), places, client, plan.slots, finished, note)
+        run.all()
+    complete(path, fingerprint)
+    shutil.rmtree(scratch_of(path), ignore_errors=True)
+    journal.remove()
     return Report(plan, str(path), run.done, len(finished), perf_counter() - begun)
+
+
+def _on_disk(source: Source, path: Path) -> Source:
+    """A source that workers elsewhere can read: a large array in memory goes to a file beside the target."""
+    if source.kind != "memory" or source.nbytes < LARGE:
+        return source
+    scratch_of(path).mkdir(exist_ok=True)
+    place = scratch_of(path) / f"{source.name}.npy"
+    np.save(place, source.array)
+    return replace(source, array=None, place=str(place), kind="npy", stamp=stamp_of(place))
+
+
+@operation("plan_chunked")
+def plan_for(
+    e: Any,
+    data: Mapping[Any, Any] | None,
+    *,
+    memory: int | str | None,
+    chunks: Any,
+    layout: str | None,
+    sizes: Mapping[str, int],
+) -> ChunkedPlan:
+    """The plan of `store`, of data that are there, or of the sizes and chunks that they would have."""
+    node = as_expr(e)
+    if data is not None and not isinstance(data, Mapping):
+        raise BindError(f"Data is a mapping from symbols or names to arrays and paths, not a {type(data).__name__}.")
+    if data is None:
+        sources, known = declared_sources([node], sizes, chunks)
+        chunks = None
+    else:
+        sources, known = bind_sources([node], {**data, **sizes})
+    return plan_chunked(node, sources, known, budget_of(memory), default_slots(), layout, None, chunks)
 
 
 class Notes:
@@ -137,13 +235,14 @@ class Notes:
         self._write()
 
 
-def fingerprint_of(plan: ChunkedPlan) -> dict[str, Any]:
+def fingerprint_of(plan: ChunkedPlan, chunks: int | Sequence[int] | None) -> dict[str, Any]:
     """What has to be the same for a run to be taken up."""
     return {
         "version": FORMAT,
         "expression": plan.expression.digest,
         "dtype": str(plan.dtype),
         "layout": plan.layout,
+        "chunks": chunks if chunks is None or isinstance(chunks, int) else list(chunks),
         "tiling": sorted([label, plan.tiling.lengths[label], size] for label, size in plan.tiling.sizes.items()),
         "inputs": {name: source.fingerprint() for name, source in sorted(plan.sources.items())},
     }
@@ -153,34 +252,40 @@ def take_up(journal: Journal, fingerprint: dict[str, Any], path: Path, resume: b
     """The tiles that are finished already; None where all are. `BindError` where what is there is something else."""
     before, finished = journal.begun()
     held = _attributes(path)
-    ours = before is not None or "run" in held
-    if path.exists() and not ours:
+    if path.exists() and before is None and held is None:
         journal.remove()
         raise BindError(
             f"{str(path)!r} exists, and this library has not written it. Choose another name, or remove it."
         )
-    if resume and before is None and held.get("run") == fingerprint:
-        return None
-    if resume and before is not None and path.exists():
+    torn = before is None and journal.is_begun  # before anything was finished
+    if resume and before is None and held is not None and not (torn and not held.get("complete")):
+        journal.remove()
+        if not held.get("complete"):
+            raise BindError(
+                f"{str(path)!r} is not complete, and its journal is lost. Begin anew with resume=False, or choose "
+                "another name."
+            )
+        unlike = differences(held["run"], fingerprint)
+        if set(unlike) <= {"tiling"}:  # the value is there, whatever the tiles were that it was made by
+            return None
+        raise BindError(
+            f"{str(path)!r} holds the result of another run: {', '.join(unlike)} differ. Choose another name, or begin "
+            "anew with resume=False."
+        )
+    if resume and before is not None:
         unlike = differences(before, fingerprint)
         if unlike:
             raise BindError(
                 f"{str(path)!r} was begun by another run: {', '.join(unlike)} differ. Choose another name, or begin "
                 "anew with resume=False."
             )
-        journal.mend()
-        return finished
-    if resume and path.exists():
-        unlike = differences(held["run"], fingerprint)
-        journal.remove()
-        raise BindError(
-            f"{str(path)!r} holds the result of another run: {', '.join(unlike)} differ. Choose another name, or begin "
-            "anew with resume=False."
-        )
+        if finished and path.exists():
+            journal.mend()
+            return finished
+    journal.begin(fingerprint)  # before anything is removed, so that nothing that was finished counts any more
     for place in (path, scratch_of(path)):
         if place.exists():
             shutil.rmtree(place)
-    journal.begin(fingerprint)
     return set()
 
 
@@ -189,14 +294,15 @@ def scratch_of(path: Path) -> Path:
     return path.with_name(path.name + ".scratch")
 
 
-def _attributes(path: Path) -> dict[str, Any]:
+def _attributes(path: Path) -> dict[str, Any] | None:
+    """What this library has said of a store; None where it has not written it."""
     import zarr
 
     if not (path / "zarr.json").exists():
-        return {}
+        return None
     found: Any = zarr.open(str(path), mode="r")
-    held = dict(found.attrs).get("tensordsl", {})
-    return held if isinstance(held, dict) else {}
+    held = dict(found.attrs).get("tensordsl")
+    return held if isinstance(held, dict) else None
 
 
 def complete(path: Path, fingerprint: dict[str, Any]) -> None:
@@ -219,6 +325,11 @@ def places_of(plan: ChunkedPlan, path: Path, held: Held | None) -> dict[str, Sou
     places: dict[str, Source] = {}
     if plan.layout == "structured" and not (path / "zarr.json").exists():
         zarr.create_group(str(path), attributes={"tensordsl": about(plan)})
+    if plan.layout == "structured":
+        for name, places_taken in positions(plan).values():
+            array_of(path / name, name, places_taken.shape, places_taken.shape, "int64").write(
+                (slice(None),), places_taken
+            )
     for stage in plan.stages:
         shape, dtype = shape_of(stage, plan.tiling), plan.dtypes[stage.name]
         size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
@@ -233,31 +344,6 @@ def places_of(plan: ChunkedPlan, path: Path, held: Held | None) -> dict[str, Sou
     return places
 
 
-def array_of(
-    place: Path,
-    name: str,
-    shape: Sequence[int],
-    chunks: Sequence[int],
-    dtype: Any,
-    said: Any = None,
-    compressors: Any = None,
-) -> Source:
-    """An array of zeros of zarr, made where it is not there yet."""
-    import zarr
-
-    if not (place / "zarr.json").exists():
-        zarr.create_array(
-            str(place),
-            shape=tuple(shape),
-            chunks=tuple(max(1, chunk) for chunk in chunks),
-            dtype=dtype,
-            fill_value=0,
-            compressors=compressors,
-            attributes={} if said is None else {"tensordsl": said},
-        )
-    return Source(name, tuple(shape), np.dtype(dtype), tuple(chunks), str(place), "zarr", None, stamp_of(place))
-
-
 def about(plan: ChunkedPlan) -> dict[str, Any]:
     """What the attributes of a store say of the value in it."""
     found: dict[str, Any] = {
@@ -269,11 +355,23 @@ def about(plan: ChunkedPlan) -> dict[str, Any]:
         "complete": False,
     }
     if plan.layout == "structured":
-        found["terms"] = [described(term, plan) for term in plan.terms]
+        lists = positions(plan)
+        found["terms"] = [described(term, plan, lists) for term in plan.terms]
     return found
 
 
-def described(term: Term, plan: ChunkedPlan) -> dict[str, Any]:
+def positions(plan: ChunkedPlan) -> dict[Select, tuple[str, Any]]:
+    """The lists of places that entries go to, each once, with the name that its array has in a store."""
+    found: dict[Select, tuple[str, Any]] = {}
+    for select in (select for term in plan.terms for select, _ in term.scatter.values()):
+        taken = select.positions
+        if taken is not None and select not in found:
+            listed = getattr(routines, taken.name)(taken.size) if isinstance(taken, Pattern) else taken
+            found[select] = (f"P{len(found)}", np.asarray(listed, np.int64))
+    return found
+
+
+def described(term: Term, plan: ChunkedPlan, lists: Mapping[Select, tuple[str, Any]]) -> dict[str, Any]:
     """A term in words of JSON: its coefficient, its cores, the labels of their axes, and those of each axis."""
     names: dict[int, str] = {}
 
@@ -288,9 +386,18 @@ def described(term: Term, plan: ChunkedPlan) -> dict[str, Any]:
     ]
     coefficient = layout.coefficient
     number = [coefficient.real, coefficient.imag] if isinstance(coefficient, complex) else float(coefficient)
+    scatter = {}
+    for column, (select, row) in term.scatter.items():
+        way: dict[str, Any] = {"row": None if row is None else name(row)}
+        if select in lists:
+            way["positions"] = lists[select][0]
+        else:
+            way |= {"start": int(select.start), "step": select.step}  # type: ignore[arg-type]
+        scatter[name(column)] = way
     return {
         "coefficient": number,
         "cores": cores,
         "output": output,
+        "scatter": scatter,
         "sizes": {text: plan.tiling.sizes[label] for label, text in names.items()},
     }

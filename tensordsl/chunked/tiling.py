@@ -6,9 +6,10 @@ Everything here is counted by formulas in the numbers of tiles, never by listing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 from math import ceil, prod
+from typing import NamedTuple
 
 from tensordsl.chunked.cutting import Part, Read, Stage
 from tensordsl.labels import Groups, Label, flat
@@ -16,15 +17,24 @@ from tensordsl.labels import Groups, Label, flat
 BANDWIDTH = 1e9  # bytes a second that are read or written, about
 FLOPS = 2e10  # a second and a core, in products of matrices, about
 TASK = 3e-3  # seconds that the engine and the store take for one task, about
+DECODED = 10  # chunks that zarr decodes side by side
 PIECE = 2e-4  # seconds that the call for one piece of a sum takes, about
+
+
+class Stored(NamedTuple):
+    """How an array lies where it is read: the bytes of an entry as it is computed with, and its chunks, if any."""
+
+    itemsize: int
+    chunks: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """The sizes of labels, and the lengths of their tiles."""
+    """The sizes of labels, and the lengths of their tiles; and how the arrays lie that are read."""
 
     sizes: Mapping[Label, int]
     lengths: Mapping[Label, int]
+    arrays: Mapping[str, Stored] = field(default_factory=dict)
 
     def count(self, label: Label) -> int:
         """How many tiles a label has: one at least, which may be empty."""
@@ -37,37 +47,76 @@ class Tiling:
         start = tile * self.lengths[label]
         return start, min(start + self.lengths[label], self.sizes[label])
 
+    def length(self, label: Label) -> int:
+        """The length of a whole tile."""
+        return min(self.lengths[label], self.sizes[label])
+
     def entries(self, labels: Iterable[Label]) -> int:
         """The entries of a tile."""
-        return prod(min(self.lengths[label], self.sizes[label]) for label in labels)
+        return prod(map(self.length, labels))
 
     def whole(self, labels: Iterable[Label]) -> int:
         """The entries of an array with these labels."""
         return prod(self.sizes[label] for label in labels)
 
+    def stored(self, name: str) -> Stored:
+        return self.arrays.get(name, Stored(8))
 
-def entries_read(reads: Iterable[Read], loop: Sequence[Label], tiling: Tiling) -> int:
-    """The entries that are read over all tiles of `loop`: of each array as often as labels go on that it has not."""
-    return sum(
-        tiling.whole(dict.fromkeys(read.labels)) * tiling.counts(label for label in loop if label not in read.labels)
-        for read in reads
-    )
+
+def bytes_read(reads: Iterable[Read], loop: Sequence[Label], tiling: Tiling) -> int:
+    """The bytes that are read over all tiles of `loop`: of each array as often as labels go on that it has not.
+
+    Of a chunk that a tile has a part of, the whole is read.
+    """
+    total = 0
+    for read in reads:
+        itemsize, chunks = tiling.stored(read.array)
+        once = tiling.whole(dict.fromkeys(read.labels))
+        for axis, chunk in zip(read.axes, chunks or (), strict=False):
+            if len(axis) == 1 and axis[0].label is not None and once:
+                label = axis[0].label
+                each = tiling.count(label) * _in_chunks(label, chunk, tiling)
+                once = once * max(tiling.sizes[label], each) // tiling.sizes[label]
+        total += itemsize * once * tiling.counts(label for label in loop if label not in read.labels)
+    return total
+
+
+def _in_chunks(label: Label, chunk: int, tiling: Tiling) -> int:
+    """The entries along an axis that a tile reads, in whole chunks."""
+    size, length = tiling.sizes[label], tiling.length(label)
+    if length >= size or length % chunk == 0:
+        return length
+    touched = 1 if chunk % length == 0 else -(-length // chunk) + (length % chunk > 1)
+    return min(touched * chunk, size)
+
+
+def bytes_held(read: Read, tiling: Tiling) -> int:
+    """The bytes of a piece, and of the chunks that are decoded for it: a store decodes some of them at a time."""
+    itemsize, chunks = tiling.stored(read.array)
+    piece = tiling.entries(read.labels)
+    if chunks is None:
+        return itemsize * piece
+    decoded = 1
+    for axis, chunk in zip(read.axes, chunks, strict=True):
+        label = axis[0].label if len(axis) == 1 else None
+        decoded *= chunk if label is None else _in_chunks(label, chunk, tiling)
+    return itemsize * (piece + min(decoded, DECODED * prod(chunks)))
 
 
 def stage_reads(stage: Stage, loop: Sequence[Label], tiling: Tiling) -> int:
-    """The entries that a stage reads where its tiles are made for each tile of `loop`."""
-    return entries_read(stage.reads, loop, tiling) + sum(
-        entries_read(part.reads, (*loop, *part.summed), tiling) for part in stage.parts
+    """The bytes that a stage reads where its tiles are made for each tile of `loop`."""
+    return bytes_read(stage.reads, loop, tiling) + sum(
+        bytes_read(part.reads, (*loop, *part.summed), tiling) for part in stage.parts
     )
 
 
-def stage_entries(stage: Stage, tiling: Tiling) -> int:
-    """The entries that a task of a stage holds at once, about: what it reads, adds up, and leaves."""
-    tile = tiling.entries(stage.labels)
+def stage_bytes(stage: Stage, itemsize: int, tiling: Tiling) -> int:
+    """The bytes that a task of a stage holds at once, about: what it reads, adds up, and leaves."""
+    tile = itemsize * tiling.entries(stage.labels)
     held = len(stage.parts) * tile
 
     def of(reads: Iterable[Read]) -> int:
-        return sum(tiling.entries(read.labels) for read in reads)
+        return sum(bytes_held(read, tiling) for read in reads)
 
     adding = max((of(part.reads) + 2 * tile for part in stage.parts), default=0)
     return max(held + adding, held + of(stage.reads) + 2 * tile)
@@ -92,29 +141,28 @@ class Blocks:
         self._tiling = tiling
 
     def count(self) -> int:
-        """How many there are, by inclusion and exclusion over the terms."""
+        """How many there are, by inclusion and exclusion over the ways in which terms tie axes together."""
         total = 0
-        for size in range(1, len(self._outputs) + 1):
-            for chosen in combinations(self._outputs, size):
+        patterns = self._patterns()
+        for size in range(1, len(patterns) + 1):
+            for chosen in combinations(patterns, size):
                 total += self._together(chosen) if size % 2 else -self._together(chosen)
         return total
 
-    def _together(self, outputs: Sequence[tuple[Label | None, ...]]) -> int:
-        """The blocks that all of some terms have: axes that any of them puts on one label have one tile."""
-        axes = range(len(outputs[0]))
-        parent = {axis: axis for axis in axes}
+    def _patterns(self) -> list[frozenset[tuple[int, int]]]:
+        """For each term the pairs of axes that have one label; without those whose blocks others have all."""
+        found = set()
+        for output in self._outputs:
+            first: dict[Label, int] = {}
+            pairs = ((first.setdefault(label, axis), axis) for axis, label in enumerate(output) if label is not None)
+            found.add(frozenset(pair for pair in pairs if pair[0] != pair[1]))
+        return sorted((one for one in found if not any(other < one for other in found)), key=sorted)
 
-        def root(axis: int) -> int:
-            while parent[axis] != axis:
-                axis = parent[axis]
-            return axis
-
-        for output in outputs:
-            stands: dict[Label, int] = {}
-            for axis, label in enumerate(output):
-                if label is not None:
-                    parent[root(axis)] = root(stands.setdefault(label, axis))
-        first = [outputs[0][axis] for axis in {root(axis) for axis in axes}]
+    def _together(self, patterns: Iterable[frozenset[tuple[int, int]]]) -> int:
+        """The blocks that all of some patterns have: axes that any of them ties together have one tile."""
+        output = self._outputs[0]
+        roots = classes_of(dict.fromkeys(range(len(output)), 0), (pair for pattern in patterns for pair in pattern))
+        first = [output[axis] for axis, root in roots.items() if axis == root]
         return prod(self._tiling.count(label) for label in first if label is not None)
 
     def all(self) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -127,6 +175,27 @@ class Blocks:
                 terms = self.terms_at(block)
                 if terms[0] == place:  # a block is given by the first of its terms
                     yield block, terms
+
+    def along(self, axes: Iterable[int]) -> int:
+        """How many tiles some axes have together."""
+        output = self._outputs[0]
+        return prod(self._tiling.count(label) for axis in axes if (label := output[axis]) is not None)
+
+    def share(self, first: int, last: int) -> int:
+        """How many blocks are written at a tile of the first axis and one of the last, over all tiles between them."""
+        found: set[tuple[int, ...]] = set()
+        for output in self._outputs:
+            at: dict[Label, int] = {}
+            for label, tile in ((output[0], first), (output[-1], last)):
+                if label is not None and at.setdefault(label, tile) != tile:
+                    break
+            else:
+                between = [label for label in output[1:-1] if label is not None]
+                free = [label for label in dict.fromkeys(between) if label not in at]
+                for tiles in product_of([self._tiling.count(label) for label in free]):
+                    here = at | dict(zip(free, tiles, strict=True))
+                    found.add(tuple(here[label] for label in between))
+        return len(found)
 
     def terms_at(self, block: Sequence[int]) -> tuple[int, ...]:
         found = []
@@ -158,36 +227,57 @@ def product_of(counts: Sequence[int]) -> Iterator[tuple[int, ...]]:
 # --- the search ---------------------------------------------------------------------------------------------------
 
 
+class Wanted(NamedTuple):
+    """What is given of the lengths of tiles: labels of one class have one length.
+
+    `units` are the lengths of the chunks that arrays are stored in, `starts` lengths to begin with in their place,
+    `pinned` lengths that are asked for, `whole` the labels that are not cut, `arrays` how what is read lies.
+    """
+
+    classes: Mapping[Label, Label]
+    units: Mapping[Label, int] = {}
+    starts: Mapping[Label, int] = {}
+    pinned: Mapping[Label, int] = {}
+    whole: frozenset[Label] = frozenset()
+    arrays: Mapping[str, Stored] = {}
+
+
 def choose(
     sizes: Mapping[Label, int],
-    units: Mapping[Label, int],
-    classes: Mapping[Label, Label],
-    fixed: Iterable[Label],
-    entries: Callable[[Tiling], int],
+    wanted: Wanted,
+    held: Callable[[Tiling], int],
     seconds: Callable[[Tiling], float],
     limit: int,
 ) -> tuple[Tiling, int]:
-    """The lengths that take the least time of those whose `entries` keep within the limit; and the least there is.
+    """The lengths that take the least time of those whose tasks hold no more than the limit; and the least there is.
 
-    Labels of one class have one length, whole units of what is stored where that is possible. From the smallest tiles
-    on, the length whose doubling gains most is doubled, as long as one gains: ends, as no length passes its size.
+    From tiles of a chunk on, the length whose doubling gains most is doubled, as long as one gains: ends, as no length
+    passes its size.
     """
+    classes = wanted.classes
     roots = sorted({classes[label] for label in sizes})
-    members = {root: [label for label in sizes if classes[label] == root] for root in roots}
-    extent = {root: max(1, *(sizes[label] for label in members[root])) for root in roots}
-    whole = {classes[label] for label in fixed}
+    extent = {root: max(1, *(sizes[label] for label in sizes if classes[label] == root)) for root in roots}
+
+    def of_class(lengths: Mapping[Label, int]) -> dict[Label, int]:
+        found: dict[Label, int] = {}
+        for label, length in lengths.items():
+            found[classes[label]] = max(found.get(classes[label], 1), length)
+        return found
+
+    fixed = of_class({label: sizes[label] for label in wanted.whole})
+    fixed = {root: extent[root] for root in fixed} | {
+        root: min(length, extent[root]) for root, length in of_class(wanted.pinned).items() if root not in fixed
+    }
+    first = of_class(wanted.units) | of_class(wanted.starts)
 
     def tiling(lengths: Mapping[Label, int]) -> Tiling:
-        return Tiling(sizes, {label: lengths[classes[label]] for label in sizes})
+        return Tiling(sizes, {label: lengths[classes[label]] for label in sizes}, wanted.arrays)
 
-    smallest = {root: extent[root] if root in whole else 1 for root in roots}
-    least = entries(tiling(smallest))
-    lengths = dict(smallest)
-    for root in roots:
-        if root not in whole:
-            lengths[root] = min(extent[root], max(units.get(label, 1) for label in members[root]))
-    while entries(tiling(lengths)) > limit:
-        shorter = [root for root in roots if root not in whole and lengths[root] > 1]
+    smallest = {root: fixed.get(root, 1) for root in roots}
+    least = held(tiling(smallest))
+    lengths = {root: fixed.get(root, min(extent[root], first.get(root, 1))) for root in roots}
+    while held(tiling(lengths)) > limit:
+        shorter = [root for root in roots if root not in fixed and lengths[root] > 1]
         if not shorter:
             return tiling(smallest), least
         longest = max(shorter, key=lambda root: (lengths[root], root))
@@ -196,10 +286,10 @@ def choose(
     while True:
         tried = []
         for root in roots:
-            if lengths[root] < extent[root]:
+            if root not in fixed and lengths[root] < extent[root]:
                 longer = {**lengths, root: min(extent[root], 2 * lengths[root])}
                 candidate = tiling(longer)
-                if entries(candidate) <= limit:
+                if held(candidate) <= limit:
                     tried.append((seconds(candidate), root, longer))
         if not tried or min(tried)[0] >= best:
             return tiling(lengths), least

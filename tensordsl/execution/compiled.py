@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -19,7 +20,7 @@ from tensordsl.execution.namespaces import Space, foreign_key
 from tensordsl.execution.operators import operator_maker
 from tensordsl.execution.running import guarded, loaded, one_dtype
 from tensordsl.execution.structure import structure_of
-from tensordsl.expr import Expr, brief, operation
+from tensordsl.expr import Expr, brief, operation, operations
 from tensordsl.functions.convert import as_expr
 from tensordsl.program.build import build, dimensions
 from tensordsl.program.instructions import Program
@@ -131,6 +132,11 @@ class CompiledFunction:
         self._ready[key] = run
 
     def _first(self, data: Mapping[Any, Any] | None, named: Mapping[str, Any]) -> Any:
+        given = data if isinstance(data, Mapping) else {}
+        elsewhere = whereabouts((*given.values(), *named.values()))
+        if elsewhere is not None:
+            evaluate_there = operations[elsewhere]
+            return evaluate_there(self.expressions, self.output, self._single, self._memory, {**given, **named})
         bound = bind(self.expressions, self._symbols, self._parameters, data, named)
         key = self._key(bound)
         if bound.space is not None:
@@ -212,6 +218,24 @@ class CompiledFunction:
             return made[0] if self._single else tuple(made)
 
         return run
+
+
+STORES = re.compile(r"\.(zarr|npy|h5|hdf5)($|::)", re.IGNORECASE)  # what paths of arrays end in
+
+
+def whereabouts(values: Collection[Any]) -> str | None:
+    """The operation that computes with data that are not in memory as arrays; None for those that are."""
+    rooms = {type(value).__module__ for value in values}
+    tops = {room.partition(".")[0] for room in rooms}
+    if "dask" in tops or any(_over_dask(value) for value in values):
+        return "evaluate_lazily"
+    stored = tops & {"zarr", "h5py", "pathlib"} or "tensordsl.chunked.sources" in rooms
+    return "evaluate_stored" if stored or any(isinstance(v, str) and STORES.search(v) for v in values) else None
+
+
+def _over_dask(value: Any) -> bool:
+    """Whether an array of xarray holds one of dask."""
+    return type(value).__module__.startswith("xarray") and getattr(value, "chunks", None) is not None
 
 
 # --- what users call ----------------------------------------------------------------------------------------------

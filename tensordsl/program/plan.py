@@ -14,7 +14,7 @@ from typing import Any
 
 from tensordsl.dims import check_name
 from tensordsl.errors import PlanError, UnsupportedError, amount
-from tensordsl.expr import Expr, operation
+from tensordsl.expr import Expr, operation, operations
 from tensordsl.functions.convert import as_expr
 from tensordsl.program.build import build, dimensions
 from tensordsl.program.instructions import Instruction, Program
@@ -125,11 +125,25 @@ def byte_count(memory: int | str | None) -> int | None:
     return int(float(number) * (1024 if binary else 1000) ** " KMGTP".index(unit.upper() or " "))
 
 
-def plan(e: Any, *, memory: int | str | None = None, **sizes: int) -> Plan:
+def plan(
+    e: Any,
+    data: Any = None,
+    /,
+    *,
+    memory: int | str | None = None,
+    chunks: Any = None,
+    layout: str | None = None,
+    **sizes: Any,
+) -> Any:
     """What would run for an expression, or a tuple of them, at the sizes given by name: `td.plan(e, k=1000)`.
 
     A size that is not given is assumed to be 100, and the plan says so. Bytes are those of float64, and the peak counts
     the result and what is alive beside it, not the data. With `memory` the plan is one that keeps its peak within it.
+
+    With `data`, as `td.store` takes it, or with `chunks`, the lengths of the chunks that arrays are stored in (one for
+    all axes, or for each name one or one for each axis), the plan is that of `td.store`: a `ChunkedPlan`, with the
+    tiles of each array, what is read and written, and the tasks, of a result in the `layout` given.
+
     Raises `PlanError` for a size that is none, and where no plan keeps within the memory.
 
     >>> import tensordsl as td
@@ -137,7 +151,12 @@ def plan(e: Any, *, memory: int | str | None = None, **sizes: int) -> Plan:
     >>> x, A = td.vector("x", k), td.matrix("A", k, k)
     >>> td.plan(A @ x, k=1000).flops
     2000000
+    >>> p = td.plan(td.jacobian(A * td.outer(x, x), x), k=50_000, chunks=5_000, memory="2GiB")
+    >>> p.layout, p.peak_bytes < 2 * 2**30
+    ('structured', True)
     """
+    if data is not None or chunks is not None or layout is not None:
+        return operations["plan_chunked"](e, data, memory=memory, chunks=chunks, layout=layout, sizes=sizes)
     expressions = [as_expr(item) for item in (e if isinstance(e, tuple | list) else [e])]
     if not expressions:
         raise UnsupportedError("There is nothing to plan: the tuple of expressions is empty.")

@@ -1,0 +1,339 @@
+"""The plan of a chunked run: what is made tile by tile, what that reads, writes and holds, as a table and a picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from math import prod
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tensordsl.chunked.cutting import Axis, Place, Stage
+from tensordsl.chunked.pictures import blocks_svg
+from tensordsl.chunked.sources import Source
+from tensordsl.chunked.tiling import (
+    BANDWIDTH,
+    FLOPS,
+    PIECE,
+    TASK,
+    Blocks,
+    Tiling,
+    part_flops,
+    stage_bytes,
+    stage_reads,
+)
+from tensordsl.contraction import add_terms, contract
+from tensordsl.errors import UnsupportedError, amount
+from tensordsl.execution.layout import Layout, Scatter
+from tensordsl.expr import Expr, Symbol
+from tensordsl.labels import Groups, Label, flat, singles
+
+LETTERS = "ijklmnopqrstuvwxyz"
+TITLES = ("array", "made of", "tiles", "of", "read", "written", "peak of a task")
+WORD = re.compile(r"[^\W\d]\w*")
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of the value: its cores, which are stages, and the labels around them, all of one universe."""
+
+    layout: Layout
+    cores: tuple[str, ...]
+    slots: tuple[tuple[Label, ...], ...]
+    output: Groups
+    scatter: Scatter
+    fused: bool  # whether its one core is made for each block, and stored nowhere
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """What the pieces of its cores are called in a block: a core may stand in several places."""
+        return tuple(f"{name}_{'_'.join(map(str, own))}" for name, own in zip(self.cores, self.slots, strict=True))
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        rows = (row for _, row in self.scatter.values() if row is not None)
+        return tuple(dict.fromkeys((*flat(self.output), *flat(self.slots), *rows)))
+
+    def expression(self, sizes: Mapping[Label, int]) -> Expr:
+        """The term of a block, as an expression in tiles of its cores of the sizes given."""
+        operands: list[tuple[Expr, Groups]] = [
+            (Symbol(name, tuple(sizes[label] for label in own)), singles(own))
+            for name, own in zip(self.pieces, self.slots, strict=True)
+        ]
+        for column, (select, row) in self.scatter.items():
+            operands.append((select, singles((column,) if row is None else (row, column))))
+        return contract(self.layout.coefficient, operands, self.output, {la: sizes[la] for la in self.labels})
+
+
+@dataclass(frozen=True)
+class ChunkedPlan:
+    """What a chunked run does: `print(p)` shows it.
+
+    `tasks` are counted over all stages, `chunks` is the shape of a tile of the result (of each core, where the layout
+    is structured), `bytes_read` and `bytes_written` what goes through the stores, `bound_bytes` what has to in any
+    order, `peak_bytes` what the largest task holds, `seconds` an estimate.
+    """
+
+    expression: Expr
+    layout: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    terms: tuple[Term, ...]
+    stages: tuple[Stage, ...]  # those that are stored, in order, the cores that are results among them
+    fused: Mapping[str, Stage]  # those that are made for each block
+    tiling: Tiling
+    sources: Mapping[str, Source]
+    constants: Mapping[str, Any]
+    dtypes: Mapping[str, np.dtype[Any]]  # of the stages and of their parts
+    sizes: Mapping[str, int]  # behind the dimensions
+    classes: Mapping[Label, Label]  # for each label the first of those that are cut alike
+    whole: frozenset[Label]  # labels that are not cut
+    memory: int
+    slots: int
+
+    @cached_property
+    def cores(self) -> dict[str, str]:
+        """The stages that the terms of the value are made of, each with the name that its array has in a store."""
+        names = dict.fromkeys(name for term in self.terms for name in term.cores)
+        return {name: f"C{place}" for place, name in enumerate(names)}
+
+    @cached_property
+    def blocks(self) -> Blocks | None:
+        """The blocks of a dense result."""
+        return Blocks([term.output for term in self.terms], self.tiling) if self.layout == "dense" else None
+
+    @property
+    def tasks(self) -> int:
+        stages = sum(self.tiling.counts(stage.labels) for stage in self.stages)
+        return stages + (0 if self.blocks is None else self.blocks.count())
+
+    @property
+    def chunks(self) -> tuple[Any, ...]:
+        if self.layout == "dense":
+            return self.block_shape
+        return tuple(chunk_of(stage, self.tiling) for stage in self.stages if stage.name in self.cores)
+
+    @property
+    def block_shape(self) -> tuple[int, ...]:
+        """The shape of a block of a dense result."""
+        if not self.terms:
+            return tuple(max(1, size) for size in self.shape)
+        return tuple(max(1, self.tiling.entries(group)) for group in self.terms[0].output)
+
+    @property
+    def bytes_read(self) -> int:
+        read = sum(stage_reads(stage, stage.labels, self.tiling) for stage in self.stages)
+        if self.blocks is not None:
+            for term in self.terms:
+                loop = tuple(dict.fromkeys(flat(term.output)))
+                for name, own in zip(term.cores, term.slots, strict=True):
+                    if term.fused:
+                        read += stage_reads(self.fused[name], self.fused[name].labels, self.tiling)
+                    else:
+                        times_read = self.tiling.counts(la for la in loop if la not in own)
+                        read += self.dtypes[name].itemsize * self.tiling.whole(own) * times_read
+        return read
+
+    @property
+    def bytes_written(self) -> int:
+        written = sum(self.dtypes[stage.name].itemsize * self.tiling.whole(stage.labels) for stage in self.stages)
+        if self.blocks is not None:
+            written += self.dtype.itemsize * self.blocks.count() * prod(self.block_shape)
+        return written
+
+    @property
+    def bound_bytes(self) -> int:
+        """What has to be read and written at the least: each array once, and of the result what is not zero."""
+        arrays = {read.array for stage in self.steps for read in stage.every_read}
+        read = sum(source.nbytes for name, source in self.sources.items() if name in arrays)
+        if self.layout == "structured":
+            cores = [stage for stage in self.stages if stage.name in self.cores]
+            return read + sum(self.dtypes[core.name].itemsize * self.tiling.whole(core.labels) for core in cores)
+        result = sum(self.tiling.whole(dict.fromkeys(flat(term.output))) for term in self.terms)
+        return read + self.dtype.itemsize * result
+
+    @property
+    def peak_bytes(self) -> int:
+        """What the largest task holds at once."""
+        stages = [stage_bytes(stage, self.dtypes[stage.name].itemsize, self.tiling) for stage in self.stages]
+        return max([*stages, self.block_bytes])
+
+    @property
+    def block_bytes(self) -> int:
+        """What the task of a block holds at once: the pieces of all terms, the block, and one of its terms."""
+        if self.blocks is None:
+            return 0
+        pieces = 0
+        for term in self.terms:
+            for name, own in zip(term.cores, term.slots, strict=True):
+                itemsize = self.dtypes[name].itemsize
+                if term.fused:
+                    pieces += stage_bytes(self.fused[name], itemsize, self.tiling)
+                else:
+                    pieces += itemsize * self.tiling.entries(own)
+        return pieces + 2 * self.dtype.itemsize * prod(self.block_shape)
+
+    @property
+    def flops(self) -> int:
+        return sum(part_flops(part, self.tiling) for stage in self.steps for part in stage.parts)
+
+    @property
+    def seconds(self) -> float:
+        pieces = sum(
+            self.tiling.counts((*stage.labels, *part.summed))
+            for stage in (*self.stages, *self.fused.values())
+            for part in stage.parts
+        )
+        return seconds_of(self.flops, self.bytes_read + self.bytes_written, self.tasks, pieces, self.slots)
+
+    @property
+    def steps(self) -> tuple[Stage, ...]:
+        """The arrays that are made tile by tile, in order."""
+        return (*self.stages, *self.fused.values())
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The table: for each array what it is made of, its tiles, and what its tasks read, write and hold."""
+        found: list[tuple[str, ...]] = []
+        for stage in self.stages:
+            itemsize = self.dtypes[stage.name].itemsize
+            found.append(
+                (
+                    self._called(stage.name),
+                    self._made_of(stage),
+                    f"{self.tiling.counts(stage.labels):,}",
+                    times(chunk_of(stage, self.tiling)),
+                    amount(stage_reads(stage, stage.labels, self.tiling)),
+                    amount(itemsize * self.tiling.whole(stage.labels)),
+                    amount(stage_bytes(stage, itemsize, self.tiling)),
+                )
+            )
+        if self.blocks is not None:
+            number = self.blocks.count()
+            read = self.bytes_read - sum(stage_reads(stage, stage.labels, self.tiling) for stage in self.stages)
+            written = self.dtype.itemsize * number * prod(self.block_shape)
+            made = " + ".join(map(self._term, self.terms))
+            words = (f"{number:,}", times(self.block_shape), amount(read), amount(written), amount(self.block_bytes))
+            found.append(("result", made or "0", *words))
+        return found
+
+    def _called(self, name: str) -> str:
+        """What people call an array: a core by the name that it has in a store."""
+        return self.cores.get(name, name.removeprefix("_"))
+
+    def _made_of(self, stage: Stage) -> str:
+        """The formula of a tile, with arrays for their pieces."""
+        called = {read.name: self._called(read.array) for read in stage.every_read}
+        parts = {part.name: readable(part.expr, called) for part in stage.parts}
+        return brief_text(readable(stage.expr, called | {name: f"({text})" for name, text in parts.items()}))
+
+    def _term(self, term: Term) -> str:
+        """A term of a block: what its core is made of, and the axes where it stands."""
+        letters: dict[Label, str] = {}
+        axes = ",".join("".join(letters.setdefault(la, LETTERS[len(letters)]) for la in group) for group in term.output)
+        made = [self._made_of(self.fused[name]) if term.fused else self._called(name) for name in term.cores]
+        return f"{'*'.join(made) or '1'} -> [{axes}]"
+
+    def foot(self) -> str:
+        """The totals."""
+        least = max(1, self.bound_bytes)
+        return (
+            f"{self.tasks:,} tasks, {amount(self.bytes_read)} read, {amount(self.bytes_written)} written, "
+            f"{(self.bytes_read + self.bytes_written) / least:.2f} x the least; {amount(self.peak_bytes)} at the peak "
+            f"of a task, {self.slots} at a time; about {self.seconds:.2g} s"
+        )
+
+    def head(self) -> str:
+        """What is stored."""
+        result = f"{self.layout} result of {times(self.shape) or 'one number'}, {self.dtype}"
+        zero = ""
+        if self.blocks is not None:
+            every = prod(-(-size // block) for size, block in zip(self.shape, self.block_shape, strict=True))
+            zero = f"; of {every:,} blocks {every - self.blocks.count():,} are zero, and not written"
+        return f"{result}, within {amount(self.memory)}{zero}"
+
+    def __str__(self) -> str:
+        lines = columns([TITLES, *self.rows()])
+        rule = "─" * max(map(len, lines))
+        return "\n".join([self.head(), lines[0], rule, *lines[1:], rule, self.foot()])
+
+    def __repr__(self) -> str:
+        return f"<chunked plan: {self.foot()}>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+    def to_svg(self) -> str:
+        """The blocks of the result as a picture: those that are written, and those that are zero."""
+        return blocks_svg(self)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the picture of the blocks, `plan.svg`."""
+        if Path(path).suffix.lower() != ".svg":
+            raise UnsupportedError(f"The picture of blocks is written as .svg, not as {Path(path).suffix or 'that'!r}.")
+        Path(path).write_text(self.to_svg(), encoding="utf-8")
+
+
+def times(sizes: Sequence[int]) -> str:
+    """Sizes as a person writes them: 5,000 x 5,000."""
+    return " x ".join(f"{size:,}" for size in sizes)
+
+
+def brief_text(text: str, width: int = 40) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def columns(lines: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines of cells in columns, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def readable(expr: Expr, names: Mapping[str, str]) -> str:
+    """The text of the expression of a tile, with the names of arrays for those of their pieces."""
+    text = str(expr).partition(" -> [")[0]
+    return WORD.sub(lambda found: names.get(found.group(), found.group()), text)
+
+
+def chunk_of(stage: Stage, tiling: Tiling) -> tuple[int, ...]:
+    """The shape of a tile of a stage."""
+    return tuple(
+        max(
+            1,
+            prod(
+                min(tiling.lengths[place.label], tiling.sizes[place.label]) for place in axis if place.label is not None
+            ),
+        )
+        for axis in stage.axes
+    )
+
+
+def shape_of(stage: Stage, tiling: Tiling) -> tuple[int, ...]:
+    """The shape of the array that a stage makes."""
+    return tuple(prod(tiling.sizes[place.label] for place in axis if place.label is not None) for axis in stage.axes)
+
+
+def seconds_of(flops: int, moved: int, tasks: int, pieces: int, slots: int) -> float:
+    side_by_side = max(1, min(slots, max(tasks, pieces)))  # a sum of many pieces is shared by the slots
+    return max(flops / FLOPS / side_by_side, moved / BANDWIDTH) + (tasks * TASK + pieces * PIECE) / side_by_side
+
+
+def sum_of(terms: Sequence[Term], sizes: Mapping[Label, int]) -> Expr:
+    """A block as an expression in tiles of cores."""
+    found = [term.expression(sizes) for term in terms]
+    return add_terms(found, found[0].shape)
+
+
+def axes_of(term: Term) -> tuple[Axis, ...]:
+    return tuple(tuple(Place(label) for label in group) for group in term.output)

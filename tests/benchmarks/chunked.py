@@ -1,0 +1,321 @@
+"""What chunked runs cost beside dask's own way and beside loops by hand, in one run, each checked before it is timed.
+
+    python tests/benchmarks/chunked.py                          every row, in a folder that is removed
+    python tests/benchmarks/chunked.py --rows flagship matmul   rows whose names begin so
+    python tests/benchmarks/chunked.py --quick                  small sizes, to see that it works
+
+Each contender is a process of its own, which tells its time, its peak resident size less what its imports take, and how
+many tasks it had. Ratios count: seconds are those of one machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+
+
+# --- the rows: for each a maker of data, and contenders ------------------------------------------------------------
+
+
+def matrices(folder: Path, size: int, chunk: int, names: str = "AB") -> None:
+    import zarr
+
+    rng = np.random.default_rng(1)
+    for name in names:
+        stored = zarr.create_array(
+            str(folder / f"{name}.zarr"), shape=(size, size), chunks=(chunk, chunk), dtype="f8", compressors=None
+        )
+        for start in range(0, size, chunk):
+            stored[start : start + chunk] = rng.normal(size=(min(chunk, size - start), size)) / np.sqrt(size)
+    np.save(folder / "x.npy", rng.normal(size=size))
+
+
+def flagship(size: int) -> Any:
+    import tensordsl as td
+
+    k = td.dim("k")
+    A, x = td.matrix("A", k, k), td.vector("x", k)
+    return td.jacobian(A * td.outer(x, x), x)
+
+
+def opened(folder: Path, *names: str) -> list[Any]:
+    import zarr
+
+    return [zarr.open_array(str(folder / f"{name}.zarr"), mode="r") for name in names]
+
+
+def as_dask(folder: Path, *names: str) -> list[Any]:
+    import dask.array as da
+
+    return [da.from_zarr(str(folder / f"{name}.zarr")) for name in names]
+
+
+def store_flagship(folder: Path, size: int, chunk: int, **options: Any) -> tuple[Any, int]:
+    import tensordsl as td
+
+    data = {"A": folder / "A.zarr", "x": folder / "x.npy"}
+    report = td.store(flagship(size), data, folder / "ours.zarr", memory="2GiB", resume=False, **options)
+    return None, report.plan.tasks
+
+
+def structured_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    return store_flagship(folder, size, chunk)
+
+
+def dense_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    return store_flagship(folder, size, chunk, layout="dense", chunks=chunk)
+
+
+def dense_by_hand(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import zarr
+
+    (a,), x = opened(folder, "A"), np.load(folder / "x.npy")
+    out = zarr.create_array(str(folder / "hand.zarr"), shape=(size,) * 3, chunks=(chunk,) * 3, dtype="f8", fill_value=0)
+    starts = range(0, size, chunk)
+    count = 0
+    for i in starts:
+        for j in starts:
+            rows, columns = slice(i, i + chunk), slice(j, j + chunk)
+            part = a[rows, columns]
+            for k in dict.fromkeys((i, j)):
+                block = np.zeros((*part.shape, min(chunk, size - k)))
+                if k == i:
+                    np.einsum("iji->ij", block)[...] += part * x[columns]
+                if k == j:
+                    np.einsum("ijj->ij", block)[...] += part * x[rows, None]
+                out[rows, columns, k : k + chunk] = block
+                count += 1
+    return None, count
+
+
+def dense_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import dask.array as da
+
+    (a,), x = as_dask(folder, "A"), da.from_array(np.load(folder / "x.npy"), chunks=chunk)
+    a = a.rechunk(chunk)
+    eye = da.eye(size, chunks=chunk)
+    value = da.einsum("ij,j,ik->ijk", a, x, eye) + da.einsum("ij,i,jk->ijk", a, x, eye)
+    value = value.rechunk((chunk,) * 3)
+    value.to_zarr(str(folder / "dask.zarr"), compute=True)
+    return None, len(value.__dask_graph__())
+
+
+def norm_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import tensordsl as td
+
+    J = flagship(size)
+    data = {"A": folder / "A.zarr", "x": folder / "x.npy"}
+    return np.sqrt(td.frobenius(J, J).evaluate(data, memory="2GiB")), 1
+
+
+def norm_by_hand(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    (a,), x = opened(folder, "A"), np.load(folder / "x.npy")
+    a = a[...]
+    total = (a**2 @ x**2).sum() + (x**2 @ a**2).sum() + 2 * (np.diag(a) ** 2 * x**2).sum()
+    return np.sqrt(total), 1
+
+
+def norm_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import dask.array as da
+
+    (a,), x = as_dask(folder, "A"), da.from_array(np.load(folder / "x.npy"), chunks=chunk)
+    a = a.rechunk(chunk)
+    eye = da.eye(size, chunks=chunk)
+    value = da.einsum("ij,j,ik->ijk", a, x, eye) + da.einsum("ij,i,jk->ijk", a, x, eye)
+    found = da.sqrt((value**2).sum())
+    return float(found.compute()), len(found.__dask_graph__())
+
+
+def sum_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import tensordsl as td
+
+    found = td.sum(flagship(size), axis=2).evaluate({"A": folder / "A.zarr", "x": folder / "x.npy"}, memory="2GiB")
+    return float(found.sum()), 1
+
+
+def sum_by_hand(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    (a,), x = opened(folder, "A"), np.load(folder / "x.npy")
+    return float((a[...] * (x + x[:, None])).sum()), 1
+
+
+def sum_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import dask.array as da
+
+    (a,), x = as_dask(folder, "A"), da.from_array(np.load(folder / "x.npy"), chunks=chunk)
+    a = a.rechunk(chunk)
+    eye = da.eye(size, chunks=chunk)
+    value = da.einsum("ij,j,ik->ijk", a, x, eye) + da.einsum("ij,i,jk->ijk", a, x, eye)
+    found = value.sum(axis=2).sum()
+    return float(found.compute()), len(found.__dask_graph__())
+
+
+def products(folder: Path, build: Callable[[Any, Any], Any], memory: str) -> tuple[Any, int]:
+    import tensordsl as td
+
+    k = td.dim("k")
+    A, B = td.matrix("A", k, k), td.matrix("B", k, k)
+    data = {"A": folder / "A.zarr", "B": folder / "B.zarr"}
+    e = build(A, B)
+    data = {symbol.name: data[symbol.name] for symbol in e.symbols}
+    report = td.store(e, data, folder / "ours.zarr", memory=memory, resume=False)
+    import zarr
+
+    return float(np.abs(zarr.open_array(str(folder / "ours.zarr"), mode="r")[:64, :64]).sum()), report.plan.tasks
+
+
+def matmul_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    return products(folder, lambda A, B: A @ B, "2GiB")
+
+
+def matmul_by_hand(folder: Path, size: int, chunk: int, tile: int = 4000) -> tuple[Any, int]:
+    import zarr
+
+    a, b = opened(folder, "A", "B")
+    out = zarr.create_array(
+        str(folder / "hand.zarr"), shape=(size, size), chunks=(chunk, chunk), dtype="f8", compressors=None
+    )
+    tile = min(tile, size)
+    for i in range(0, size, tile):
+        for j in range(0, size, tile):
+            total = np.zeros((min(tile, size - i), min(tile, size - j)))
+            for k in range(0, size, tile):
+                total += a[i : i + tile, k : k + tile] @ b[k : k + tile, j : j + tile]
+            out[i : i + tile, j : j + tile] = total
+    return float(np.abs(out[:64, :64]).sum()), (size // tile) ** 2
+
+
+def matmul_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    a, b = as_dask(folder, "A", "B")
+    value = a @ b
+    value.to_zarr(str(folder / "dask.zarr"))
+    import zarr
+
+    found = zarr.open_array(str(folder / "dask.zarr"), mode="r")
+    return float(np.abs(found[:64, :64]).sum()), len(value.__dask_graph__())
+
+
+def three_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    return products(folder, lambda A, B: A @ B @ A, "512MB")
+
+
+def three_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import dask.array as da
+    import zarr
+
+    a, b = as_dask(folder, "A", "B")
+    value = da.einsum("ij,jk,kl->il", a, b, a)
+    value.to_zarr(str(folder / "dask.zarr"))
+    found = zarr.open_array(str(folder / "dask.zarr"), mode="r")
+    return float(np.abs(found[:64, :64]).sum()), len(value.__dask_graph__())
+
+
+def twice_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import zarr
+
+    a, b = as_dask(folder, "A", "B")
+    value = (a @ b) @ a
+    value.to_zarr(str(folder / "dask.zarr"))
+    found = zarr.open_array(str(folder / "dask.zarr"), mode="r")
+    return float(np.abs(found[:64, :64]).sum()), len(value.__dask_graph__())
+
+
+def three_by_hand(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    a, b = (found[...] for found in opened(folder, "A", "B"))
+    return float(np.abs((a[:64] @ b @ a)[:, :64]).sum()), 1
+
+
+def row(sizes: tuple[int, int], quick: tuple[int, int], ours: Any, by_hand: Any, dask: Any = None) -> Row:
+    contenders = {"ours": ours, "by hand": by_hand} | ({} if dask is None else {"dask": dask})
+    return {"sizes": sizes, "quick": quick, **contenders}
+
+
+ROWS: dict[str, Row] = {
+    "flagship-structured": row((1500, 250), (120, 40), structured_ours, dense_by_hand),
+    "flagship-dense": row((1500, 250), (120, 40), dense_ours, dense_by_hand, dense_dask),
+    "flagship-sum": row((1500, 250), (120, 40), sum_ours, sum_by_hand, sum_dask),
+    "flagship-norm": row((1500, 250), (120, 40), norm_ours, norm_by_hand, norm_dask),
+    "small-blocks": row((512, 64), (128, 32), dense_ours, dense_by_hand, dense_dask),
+    "matmul": row((12_000, 1000), (400, 100), matmul_ours, matmul_by_hand, matmul_dask),
+    "three-matrices": row((8_000, 500), (400, 100), three_ours, three_by_hand, three_dask),
+    "product-twice": row((2_048, 128), (400, 100), three_ours, three_by_hand, twice_dask),
+}
+CONTENDERS = ("by hand", "ours", "dask")
+
+
+def measure(name: str, contender: str, folder: Path, size: int, chunk: int) -> dict[str, Any]:
+    """One contender, in this process."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun = time.perf_counter()
+    value, tasks = ROWS[name][contender](folder, size, chunk)
+    seconds = time.perf_counter() - begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {"seconds": seconds, "peak": peak / 1024, "tasks": tasks, "value": value}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", default=[""])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=300.0, help="the most that a contender may take")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        name, contender, folder, size, chunk = given.one
+        print(json.dumps(measure(name, contender, Path(folder), int(size), int(chunk))))
+        return
+    results = []
+    for name, about in ROWS.items():
+        if not any(name.startswith(prefix) for prefix in given.rows):
+            continue
+        size, chunk = about["quick" if given.quick else "sizes"]
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made)
+            matrices(folder, size, chunk)
+            print(f"\n{name}: {size}, chunks of {chunk}")
+            found: dict[str, list[dict[str, Any]]] = {}
+            for _ in range(1 if given.quick else given.rounds):
+                for contender in (c for c in CONTENDERS if c in about):
+                    command = [sys.executable, __file__, "--one", name, contender, str(folder), str(size), str(chunk)]
+                    try:
+                        limit = given.seconds
+                        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+                        if done.returncode:
+                            raise ValueError(done.stderr.strip().splitlines()[-1][:100])
+                        found.setdefault(contender, []).append(json.loads(done.stdout))
+                    except (subprocess.TimeoutExpired, ValueError) as error:
+                        reason = (
+                            f"more than {given.seconds:g} s" if isinstance(error, subprocess.TimeoutExpired) else error
+                        )
+                        print(f"  {contender:8s} {reason}")
+                    for result in ("ours.zarr", "hand.zarr", "dask.zarr"):
+                        shutil.rmtree(folder / result, ignore_errors=True)
+            values = [runs[0]["value"] for runs in found.values()]
+            assert all(v is None for v in values) or np.allclose(values, values[0], rtol=1e-6), (name, values)
+            hand = np.median([run["seconds"] for run in found["by hand"]])
+            for contender, runs in found.items():
+                seconds = float(np.median([run["seconds"] for run in runs]))
+                peak, tasks = max(run["peak"] for run in runs), runs[0]["tasks"]
+                words = f"{seconds:8.2f} s  {seconds / hand:6.2f} x by hand  {peak:7.0f} MiB  {tasks:7,} tasks"
+                print(f"  {contender:8s} {words}")
+                results.append({"row": name, "contender": contender, "seconds": seconds, "peak": peak, "tasks": tasks})
+    if given.json:
+        given.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
