@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +55,7 @@ def write_store(page: Page, result: Expr, data: Mapping[str, Any], out: Path, wi
     """Write a result to a store, or show what would be done."""
     memory, chunks = wishes.memory or MEMORY, lengths(wishes.chunks)
     if wishes.dry_run:
-        show(page, plan(result, data, memory=memory, layout=wishes.layout, chunks=chunks))
+        show_plan(page, plan(result, data, memory=memory, layout=wishes.layout, chunks=chunks))
         return
     journal = out.with_name(out.name + ".journal")
     if (out.exists() or journal.exists()) and not (wishes.resume or wishes.force):
@@ -63,22 +64,13 @@ def write_store(page: Page, result: Expr, data: Mapping[str, Any], out: Path, wi
             "--force, or choose another name."
         )
     done = [0, 0]
-    with Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        "tasks",
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=page.console,
-        disable=not page.console.is_terminal,
-    ) as bar:
-        task = bar.add_task("", total=None)
+    try:
+        with shown(page) as show:
 
-        def step(finished: int, total: int) -> None:
-            done[:] = finished, total
-            bar.update(task, completed=finished, total=total)
+            def step(finished: int, total: int) -> None:
+                done[:] = finished, total
+                show(finished, total)
 
-        try:
             report = store(
                 result,
                 data,
@@ -91,16 +83,25 @@ def write_store(page: Page, result: Expr, data: Mapping[str, Any], out: Path, wi
                 progress=step,
                 threads=wishes.threads,
             )
-        except KeyboardInterrupt:
-            bar.stop()
-            page.raw(
-                f"interrupted after {done[0]} of {done[1]} tasks; the same command with --resume goes on from there"
-            )
-            raise typer.Exit(130) from None
+    except KeyboardInterrupt:
+        page.raw(f"interrupted after {done[0]} of {done[1]} tasks; the same command with --resume goes on from there")
+        raise typer.Exit(130) from None
     page.raw(str(report))
 
 
-def show(page: Page, found: ChunkedPlan) -> None:
+@contextmanager
+def shown(page: Page) -> Iterator[Callable[[int, int], None]]:
+    """What is told how many tasks are done, of how many: a bar on a terminal, nothing in a pipe."""
+    if not page.console.is_terminal:
+        yield lambda finished, total: None
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), "tasks", TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=page.console) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda finished, total: bar.update(task, completed=finished, total=total)
+
+
+def show_plan(page: Page, found: ChunkedPlan) -> None:
     """A plan of a store as a table."""
     for line in str(found).splitlines():
         page.raw(line)
