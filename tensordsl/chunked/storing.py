@@ -306,9 +306,11 @@ def _attributes(path: Path) -> dict[str, Any] | None:
 
 
 def complete(path: Path, fingerprint: dict[str, Any]) -> None:
-    """Say in the store that all of it is there."""
+    """Say in the store that all of it is there, and remove what writers that were killed have left half written."""
     import zarr
 
+    for left in path.rglob("*.partial"):
+        left.unlink(missing_ok=True)
     found: Any = zarr.open(str(path), mode="r+")
     found.attrs["tensordsl"] = {**dict(found.attrs)["tensordsl"], "complete": True, "run": fingerprint}
 
