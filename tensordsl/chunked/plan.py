@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from math import prod
+from math import ceil, prod
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from tensordsl.execution.layout import Layout, Scatter
 from tensordsl.expr import Expr, Symbol
 from tensordsl.labels import Groups, Label, flat, singles
 
+SHARED = 16  # tiles below which the sums of a stage are shared by as many tasks
 LETTERS = "ijklmnopqrstuvwxyz"
 TITLES = ("array", "made of", "tiles", "of", "read", "written", "peak of a task")
 WORD = re.compile(r"[^\W\d]\w*")
@@ -325,7 +326,9 @@ def shape_of(stage: Stage, tiling: Tiling) -> tuple[int, ...]:
 
 
 def seconds_of(flops: int, moved: int, tasks: int, pieces: int, slots: int) -> float:
-    side_by_side = max(1, min(slots, max(tasks, pieces)))  # a sum of many pieces is shared by the slots
+    """About how long tasks take side by side, the last of them alone where they do not come out even."""
+    width = max(1, tasks, min(pieces, SHARED))
+    side_by_side = max(1.0, width / ceil(width / slots))
     return max(flops / FLOPS / side_by_side, moved / BANDWIDTH) + (tasks * TASK + pieces * PIECE) / side_by_side
 
 

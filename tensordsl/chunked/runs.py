@@ -11,14 +11,13 @@ import numpy as np
 
 from tensordsl.chunked import engine
 from tensordsl.chunked.cutting import Stage
-from tensordsl.chunked.plan import ChunkedPlan, axes_of, sum_of
+from tensordsl.chunked.plan import SHARED, ChunkedPlan, axes_of, sum_of
 from tensordsl.chunked.running import Job, call
 from tensordsl.chunked.sources import HELD, Source
 from tensordsl.chunked.tiling import product_of
 
 Tile = tuple[Any, ...]
 SHORTEST = 0.1  # seconds that a task should last, beside which what the engine takes for it is little
-FEW = 16  # tiles below which the sums of a stage are shared by as many tasks
 MOST_TOGETHER = 64  # tiles of one task
 
 
@@ -122,7 +121,7 @@ class Run:
     def _is_split(self, stage: Stage) -> bool:
         """Whether a stage has few tiles, and sums that several tasks can share. It hangs on the plan alone."""
         tiling = self.plan.tiling
-        return tiling.counts(stage.labels) < FEW and any(tiling.counts(part.summed) > 1 for part in stage.parts)
+        return tiling.counts(stage.labels) < SHARED and any(tiling.counts(part.summed) > 1 for part in stage.parts)
 
     def _split(self, stage: Stage, tiles: tuple[int, ...]) -> None:
         """One tile whose sums are made by several tasks, and added up in the order of their terms."""
@@ -133,7 +132,7 @@ class Run:
 
     def _sum(self, stage: Stage, tiles: tuple[int, ...], number: int) -> Any:
         terms = self.plan.tiling.counts(stage.parts[number].summed)
-        pieces = min(terms, FEW)
+        pieces = min(terms, SHARED)
         bounds = list(pairwise(terms * piece // pieces for piece in range(pieces + 1)))
         early: dict[int, Any] = {}  # what has come before its turn
         totals: list[Any] = []

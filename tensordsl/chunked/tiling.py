@@ -251,7 +251,7 @@ def choose(
 ) -> tuple[Tiling, int]:
     """The lengths that take the least time of those whose tasks hold no more than the limit; and the least there is.
 
-    From tiles of a chunk on, the length whose doubling gains most is doubled, as long as one gains: ends, as no length
+    From tiles of a chunk on, the length whose doubling gains most is doubled, as long as none loses: ends, as no length
     passes its size.
     """
     classes = wanted.classes
@@ -291,7 +291,7 @@ def choose(
                 candidate = tiling(longer)
                 if held(candidate) <= limit:
                     tried.append((seconds(candidate), root, longer))
-        if not tried or min(tried)[0] >= best:
+        if not tried or min(tried)[0] > best * (1 + 1e-9):  # of two that take as long, the one of fewer tiles
             return tiling(lengths), least
         best, _, lengths = min(tried)
 
