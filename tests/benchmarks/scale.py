@@ -164,8 +164,8 @@ def page(machine: Machine, rows: list[tuple[str, float, float]]) -> str:
     lines += [
         "",
         "What is read and written once is limited by the store from a few tens of workers on, whatever their number;",
-        "a matrix product goes on to gain as long as there are tiles for all. The planner makes no tiles shorter than the",
-        "chunks that are stored, which is why 256 workers and more have too few here.",
+        "a matrix product goes on to gain as long as there are tiles for all. The planner makes no tiles shorter than",
+        "the chunks that are stored, which is why 256 workers and more have too few here.",
         "",
     ]
     return "\n".join(lines)
