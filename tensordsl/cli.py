@@ -114,41 +114,6 @@ Sizes = Annotated[
         "--size", metavar="NAME=N", show_default=False, help="The number behind a size, as in k=1000; once for each."
     ),
 ]
-StoreMemory = Annotated[
-    str | None,
-    typer.Option(
-        "--memory",
-        metavar="BYTES",
-        show_default=False,
-        help="What the tasks of a run to .zarr hold at one time, as in 2GiB. [dim]2GiB unless told.[/dim]",
-    ),
-]
-StoreLayout = Annotated[
-    str | None,
-    typer.Option(
-        "--layout",
-        metavar="LAYOUT",
-        show_default=False,
-        help="How a .zarr is laid out: structured (an array for each core), or dense. "
-        "[dim]Structured where the result has a δ.[/dim]",
-    ),
-]
-StoreChunks = Annotated[
-    str | None,
-    typer.Option("--chunks", metavar="N,N,..", show_default=False, help="The chunks of a dense .zarr along its axes."),
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(
-        "--scheduler",
-        metavar="ADDRESS",
-        show_default=False,
-        help="Have a cluster of dask do it, as in tcp://10.0.0.1:8786. [dim]Threads of this process unless told.[/dim]",
-    ),
-]
-Threads = Annotated[
-    int | None, typer.Option("--threads", metavar="N", min=1, show_default=False, help="How many tasks at a time.")
-]
 Dialects = Annotated[
     Dialect, typer.Option("--dialect", help="How EXPR is written: with NumPy's names, as matrices, MATLAB or LaTeX.")
 ]
@@ -605,13 +570,13 @@ def evaluate(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
-    memory: StoreMemory = None,
-    layout: StoreLayout = None,
-    chunks: StoreChunks = None,
-    scheduler: Scheduler = None,
-    threads: Threads = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Take up a run to .zarr that was cut off.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan of a run to .zarr, no more.")] = False,
+    memory: stores.Memory = None,
+    layout: stores.Layout = None,
+    chunks: stores.Chunks = None,
+    scheduler: stores.Scheduler = None,
+    threads: stores.Threads = None,
+    resume: stores.Resume = False,
+    dry_run: stores.DryRun = False,
     assume: Assumptions = [],
     convention: Conventions = Convention.UNCONSTRAINED,
     ascii: Ascii = False,

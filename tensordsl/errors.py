@@ -86,3 +86,8 @@ def amount(size: int) -> str:
         if size >= limit:
             return f"{size / limit:.3g} {unit}"
     return f"{size} B"
+
+
+def words(error: BaseException) -> str:
+    """What an error of somebody else's says, on one line and not too long."""
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

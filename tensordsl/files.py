@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import typer
 
-from tensordsl.errors import BindError, TensorDSLError
+from tensordsl.errors import BindError, TensorDSLError, words
 
 UsageError: Any = typer.BadParameter.__base__  # whatever is wrong with the words of a command line
 
@@ -49,10 +49,10 @@ def load(name: str, source: str) -> np.ndarray[Any, Any]:
     except OSError as error:
         raise BindError(f"{where} cannot be read: {error.strerror or error}.") from None
     except Exception as error:  # noqa: BLE001 - a broken file breaks its reader in any way it likes
-        words = " ".join(str(error).split())[:200].rstrip(".")
-        if "pickle" in words:
-            words = "it holds no plain array of numbers"
-        raise BindError(f"{where} cannot be read as {path.suffix}: {words or type(error).__name__}.") from None
+        said = words(error)
+        if "pickle" in said:
+            said = "it holds no plain array of numbers"
+        raise BindError(f"{where} cannot be read as {path.suffix}: {said}.") from None
 
 
 def numbers(value: Any, where: str) -> np.ndarray[Any, Any]:

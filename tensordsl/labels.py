@@ -236,3 +236,18 @@ def unify_positions(first: Sequence[Label], second: Sequence[Label]) -> tuple[La
             one, other = found[labels.index(label)], found[axis]
             found = [min(one, other) if place in (one, other) else place for place in found]
     return tuple(found)
+
+
+def classes(labels: Iterable[Label], pairs: Iterable[tuple[Label, Label]]) -> dict[Label, Label]:
+    """For each label the least of those that pairs tie it to, one after the other."""
+    parent = {label: label for label in labels}
+
+    def root(label: Label) -> Label:
+        while parent[label] != label:
+            label = parent[label]
+        return label
+
+    for a, b in pairs:
+        least, other = sorted((root(a), root(b)))
+        parent[other] = least
+    return {label: root(label) for label in parent}

@@ -2,22 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from tensordsl.chunked.plan import ChunkedPlan
 from tensordsl.chunked.planning import MEMORY
-from tensordsl.chunked.sources import SUFFIXES, source_of
+from tensordsl.chunked.progress import bar
+from tensordsl.chunked.sources import source_of
 from tensordsl.chunked.storing import store
+from tensordsl.execution.compiled import is_path
 from tensordsl.expr import Expr
 from tensordsl.files import UsageError, load
 from tensordsl.program.plan import plan
 from tensordsl.terminal import Page
+
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="BYTES",
+        show_default=False,
+        help="What the tasks of a run to .zarr hold at one time, as in 2GiB. [dim]2GiB unless told.[/dim]",
+    ),
+]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        metavar="LAYOUT",
+        show_default=False,
+        help="How a .zarr is laid out: structured (an array for each core), or dense. "
+        "[dim]Structured where the result has a δ.[/dim]",
+    ),
+]
+Chunks = Annotated[
+    str | None,
+    typer.Option("--chunks", metavar="N,N,..", show_default=False, help="The chunks of a dense .zarr along its axes."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        show_default=False,
+        help="Have a cluster of dask do it, as in tcp://10.0.0.1:8786. [dim]Threads of this process unless told.[/dim]",
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", metavar="N", min=1, show_default=False, help="How many tasks at a time.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Take up a run to .zarr that was cut off.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan of a run to .zarr, no more.")]
 
 
 class Wishes(NamedTuple):
@@ -35,9 +73,8 @@ class Wishes(NamedTuple):
 
 def opened(name: str, text: str) -> Any:
     """The data of a symbol: a file that is read piece by piece where it can be, else what is in it."""
-    path = Path(text.partition("::")[0]).expanduser()
-    stored = path.suffix.lower() in SUFFIXES and path.exists()
-    return source_of(name, text) if stored else load(name, text)
+    there = Path(text.partition("::")[0]).expanduser().exists()
+    return source_of(name, text) if is_path(text) and there else load(name, text)
 
 
 def lengths(text: str | None) -> int | tuple[int, ...] | None:
@@ -65,7 +102,7 @@ def write_store(page: Page, result: Expr, data: Mapping[str, Any], out: Path, wi
         )
     done = [0, 0]
     try:
-        with shown(page) as show:
+        with bar(page.console) as show:
 
             def step(finished: int, total: int) -> None:
                 done[:] = finished, total
@@ -87,18 +124,6 @@ def write_store(page: Page, result: Expr, data: Mapping[str, Any], out: Path, wi
         page.raw(f"interrupted after {done[0]} of {done[1]} tasks; the same command with --resume goes on from there")
         raise typer.Exit(130) from None
     page.raw(str(report))
-
-
-@contextmanager
-def shown(page: Page) -> Iterator[Callable[[int, int], None]]:
-    """What is told how many tasks are done, of how many: a bar on a terminal, nothing in a pipe."""
-    if not page.console.is_terminal:
-        yield lambda finished, total: None
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), "tasks", TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=page.console) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda finished, total: bar.update(task, completed=finished, total=total)
 
 
 def show_plan(page: Page, found: ChunkedPlan) -> None:

@@ -812,10 +812,19 @@ def test_a_plan_is_shown_before_anything_runs(stored: dict[str, Any], tmp_path: 
         td.plan(A @ B, k=10, chunks=5)
 
 
-def test_progress_is_told(stored: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told: list[tuple[int, int]] = []
-    report = td.store(
-        FLAGSHIP, stored, tmp_path / "J.zarr", memory=5_000, progress=lambda done, of: told.append((done, of))
-    )
-    assert told == [(done + 1, report.tasks) for done in range(report.tasks)]
-    td.store(FLAGSHIP, stored, tmp_path / "K.zarr", memory=5_000, progress=True)
+def test_progress_is_told(
+    stored: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One step for each tile, those of sums that several tasks share as well; a bar where there is a terminal."""
+    for e in (FLAGSHIP, td.sum(A * A)):
+        told: list[tuple[int, int]] = []
+        target = tmp_path / f"{e.ndim}.zarr"
+        data = {symbol.name: stored[symbol.name] for symbol in e.symbols}
+        report = td.store(e, data, target, memory=5_000, progress=lambda done, of: told.append((done, of)))  # noqa: B023
+        assert told == [(done + 1, report.plan.tasks) for done in range(report.tasks)]
+        assert report.tasks == report.plan.tasks
+    td.store(FLAGSHIP, stored, tmp_path / "quiet.zarr", memory=5_000, progress=True)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    report = td.store(FLAGSHIP, stored, tmp_path / "shown.zarr", memory=5_000, progress=True)
+    assert f"{report.tasks}/{report.tasks}" in capsys.readouterr().out

@@ -17,8 +17,13 @@ from tensordsl.expr import Expr, Symbol
 from tensordsl.program.build import dimensions
 
 
-def bind_sources(expressions: Sequence[Expr], data: Mapping[Any, Any]) -> tuple[dict[str, Source], dict[str, int]]:
-    """The sources of the symbols of some expressions, and the number behind each dimension."""
+def bind_sources(
+    expressions: Sequence[Expr], data: Mapping[Any, Any], sizes: Mapping[str, int] | None = None
+) -> tuple[dict[str, Source], dict[str, int]]:
+    """The sources of the symbols of some expressions, and the number behind each dimension.
+
+    `sizes` are numbers given beside the data.
+    """
     if not isinstance(data, Mapping):
         raise BindError(f"Data is a mapping from symbols or names to arrays and paths, not a {type(data).__name__}.")
     given = {key.name if isinstance(key, Symbol) else str(key): value for key, value in data.items()}
@@ -43,19 +48,19 @@ def bind_sources(expressions: Sequence[Expr], data: Mapping[Any, Any]) -> tuple[
             for place, (size, actual) in enumerate(zip(symbol.shape, source.shape, strict=True))
         ]
     names = dimensions(expressions) | {dim.name for e in expressions for dim in e.dims}
-    known = {name: index(given[name]) for name in names if is_size(given.get(name))}
+    known = {name: index(given[name]) for name in names if is_size(given.get(name))} | dict(sizes or {})
     for key, value in data.items():  # a symbol that the expression has lost may show a size
         if isinstance(key, Symbol) and key.name not in sources and not names <= known.keys():
             shape = source_of(key.name, value).shape
             if len(shape) == key.ndim:
                 pairs += [(size, n, f"an axis of {key.name}") for size, n in zip(key.shape, shape, strict=True)]
-    sizes = bind_sizes(pairs, known)
-    lost = sorted(names - sizes.keys())
+    found = bind_sizes(pairs, known)
+    lost = sorted(names - found.keys())
     if lost:
         raise BindError(
             f"No array fixes the size {', '.join(lost)}. Give it with the data, as in {{'{lost[0]}': 5, ...}}."
         )
-    return sources, sizes
+    return sources, found
 
 
 def is_size(value: Any) -> bool:

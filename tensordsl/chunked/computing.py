@@ -9,20 +9,19 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tensordsl.chunked import engine
 from tensordsl.chunked.binding import bind_sources
-from tensordsl.chunked.plan import ChunkedPlan, chunk_of, shape_of
-from tensordsl.chunked.planning import MEMORY, default_slots, plan_chunked
-from tensordsl.chunked.runs import Held, Run
-from tensordsl.chunked.sources import HELD, Source, array_of
+from tensordsl.chunked.plan import ChunkedPlan
+from tensordsl.chunked.planning import MEMORY, plan_chunked
+from tensordsl.chunked.runs import Held, Run, places_of
+from tensordsl.chunked.sources import HELD, Source
 from tensordsl.errors import PlanError, UnsupportedError, amount
 from tensordsl.execution.compiled import compile
 from tensordsl.execution.factored import Factored
 from tensordsl.execution.structure import Structure
 from tensordsl.expr import Expr, operation
 from tensordsl.program.plan import byte_count
+from tensordsl.program.threads import thread_count
 
 SHARE = 0.3  # of the memory that the cores of the value, and arrays before them, may take together
 
@@ -59,9 +58,9 @@ def computed(
 
     A value that is to be made `dense` has to fit with all its entries.
     """
-    slots = default_slots()
+    slots = thread_count()
     plan = plan_chunked(node, sources, sizes, memory, slots, "structured")
-    cores = sum(_size(plan, name) for name in plan.cores)
+    cores = sum(plan.size_of(stage) for stage in plan.stages if stage.name in plan.cores)
     needed = cores + (plan.dtype.itemsize * prod(plan.shape) if dense else 0)
     if needed > SHARE * memory:
         raise PlanError(
@@ -70,7 +69,7 @@ def computed(
             "with td.store" + ("; output='factored' keeps its structure." if needed > cores else ".")
         )
     with Held("computed") as held, tempfile.TemporaryDirectory(prefix="tensordsl-") as scratch:
-        places = _places(plan, held, Path(scratch), int(SHARE * memory) - cores)
+        places = places_of(plan, Path(scratch), held, int(SHARE * memory) - cores, results=plan.cores)
         with engine.connected(None, slots) as (client, _):
             taken = replace(plan, sources={name: held.take(source) for name, source in plan.sources.items()})
             Run(taken, places, client, slots).all()
@@ -83,22 +82,3 @@ def factored_of(plan: ChunkedPlan, cores: Mapping[str, Any]) -> Factored:
     names = {n: name for term in plan.terms for n, name in zip(term.layout.cores, term.cores, strict=True)}
     shapes = [symbol.shape for symbol in structure.cores]
     return Factored(structure, [cores[names[n]].reshape(shape) for n, shape in zip(sorted(names), shapes, strict=True)])
-
-
-def _size(plan: ChunkedPlan, name: str) -> int:
-    stage = next(stage for stage in plan.stages if stage.name == name)
-    return plan.dtypes[name].itemsize * int(np.prod(shape_of(stage, plan.tiling), dtype=np.int64))
-
-
-def _places(plan: ChunkedPlan, held: Held, scratch: Path, room: int) -> dict[str, Source]:
-    places: dict[str, Source] = {}
-    for stage in plan.stages:
-        shape, dtype, size = shape_of(stage, plan.tiling), plan.dtypes[stage.name], _size(plan, stage.name)
-        if stage.name in plan.cores:
-            places[stage.name] = held.place(stage.name, shape, dtype)
-        elif size <= room:
-            room -= size
-            places[stage.name] = held.place(stage.name, shape, dtype)
-        else:
-            places[stage.name] = array_of(scratch / stage.name, stage.name, shape, chunk_of(stage, plan.tiling), dtype)
-    return places

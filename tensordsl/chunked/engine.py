@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -13,7 +12,8 @@ from time import monotonic, sleep
 from typing import Any
 
 from tensordsl.chunked.sources import close
-from tensordsl.errors import BindError, TensorDSLError
+from tensordsl.errors import BindError, TensorDSLError, words
+from tensordsl.program.threads import thread_count
 
 WINDOW = 3  # tasks for each slot that are handed out at a time, so that none waits for the next
 CONNECT = 20.0  # seconds for a cluster to answer
@@ -53,7 +53,7 @@ def connected(client: Any, slots: int) -> Iterator[tuple[Any, bool]]:
             found = Client(client, timeout=CONNECT)
         except (OSError, ValueError) as error:
             raise BindError(
-                f"No scheduler answers at {client!r} within {CONNECT:g} s: {_words(error)}. Check the address, or "
+                f"No scheduler answers at {client!r} within {CONNECT:g} s: {words(error)}. Check the address, or "
                 "leave client out to work in this process."
             ) from None
         with found:
@@ -144,17 +144,17 @@ def _result(future: Any) -> Any:
         raise
     except KilledWorker as error:
         raise BindError(
-            f"A task has lost its worker several times, most likely for memory: {_words(error)}. What was finished is "
+            f"A task has lost its worker several times, most likely for memory: {words(error)}. What was finished is "
             "kept: give the workers more memory, or the plan less, and run again with resume."
         ) from None
     except MemoryError as error:
         raise BindError(
-            f"A task has run out of memory: {_words(error)}. What was finished is kept: give memory= less than the "
+            f"A task has run out of memory: {words(error)}. What was finished is kept: give memory= less than the "
             "workers have, and run again with resume."
         ) from None
     except (CancelledError, OSError) as error:
         raise BindError(
-            f"The cluster is lost: {_words(error)}. What was finished is kept: run again with resume."
+            f"The cluster is lost: {words(error)}. What was finished is kept: run again with resume."
         ) from None
 
 
@@ -178,18 +178,12 @@ def _within(seconds: float, function: Callable[..., Any], *arguments: Any) -> An
     return value
 
 
-def _words(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
-
-
 def _check_versions(client: Any) -> None:
     """`BindError` where a worker has another version of the library, or none."""
     try:
         found = _within(CONNECT, client.run, _versions)
     except Exception as error:  # noqa: BLE001 - whatever it is that keeps the library from being imported there
-        raise BindError(
-            f"A worker of the cluster cannot run this library: {_words(error)}. Install it there."
-        ) from None
+        raise BindError(f"A worker of the cluster cannot run this library: {words(error)}. Install it there.") from None
     here = _versions()
     unlike = {
         f"{name} {there[name]} at {address}"
@@ -212,6 +206,5 @@ def one_blas(slots: int) -> Iterator[None]:
     """As many threads of BLAS for each slot as makes them the cores together."""
     from threadpoolctl import threadpool_limits
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with threadpool_limits(max(1, cores // slots), user_api="blas"):
+    with threadpool_limits(max(1, thread_count() // slots), user_api="blas"):
         yield

@@ -18,11 +18,12 @@ from tensordsl.chunked.binding import bind_sources
 from tensordsl.chunked.computing import budget_of
 from tensordsl.chunked.cutting import Part, Read, Stage, tile_size
 from tensordsl.chunked.plan import ChunkedPlan, Term
-from tensordsl.chunked.planning import default_slots, plan_chunked
+from tensordsl.chunked.planning import plan_chunked
 from tensordsl.chunked.running import call, numbers
 from tensordsl.errors import PlanError, UnsupportedError
 from tensordsl.expr import Expr, Symbol, operation
 from tensordsl.labels import Label
+from tensordsl.program.threads import thread_count
 
 MOST_LAYERS = 256  # that one sum may be a chain of
 
@@ -44,9 +45,9 @@ def evaluate_lazily(
 def _lazy(node: Expr, data: Mapping[Any, Any], memory: int) -> Any:
     sources, sizes = bind_sources([node], data)
     try:
-        plan = plan_chunked(node, sources, sizes, memory, default_slots(), "dense", keep_chunks=True)
+        plan = plan_chunked(node, sources, sizes, memory, thread_count(), "dense", keep_chunks=True)
     except PlanError:  # chunks that are too large for it
-        plan = plan_chunked(node, sources, sizes, memory, default_slots(), "dense")
+        plan = plan_chunked(node, sources, sizes, memory, thread_count(), "dense")
     given = {key.name if isinstance(key, Symbol) else key: value for key, value in data.items()}
     layers = Layers(plan, {name: given[name] for name in sources})
     for stage in plan.stages:

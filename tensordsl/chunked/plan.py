@@ -33,6 +33,7 @@ from tensordsl.errors import UnsupportedError, amount
 from tensordsl.execution.layout import Layout, Scatter
 from tensordsl.expr import Expr, Symbol
 from tensordsl.labels import Groups, Label, flat, singles
+from tensordsl.program.plan import table
 
 SHARED = 16  # tiles below which the sums of a stage are shared by as many tasks
 LETTERS = "ijklmnopqrstuvwxyz"
@@ -103,6 +104,10 @@ class ChunkedPlan:
         """The stages that the terms of the value are made of, each with the name that its array has in a store."""
         names = dict.fromkeys(name for term in self.terms for name in term.cores)
         return {name: f"C{place}" for place, name in enumerate(names)}
+
+    def size_of(self, stage: Stage) -> int:
+        """The bytes of the array that a stage makes."""
+        return self.dtypes[stage.name].itemsize * prod(shape_of(stage, self.tiling))
 
     @cached_property
     def blocks(self) -> Blocks | None:
@@ -259,7 +264,7 @@ class ChunkedPlan:
         return f"{result}, within {amount(self.memory)}{zero}"
 
     def __str__(self) -> str:
-        lines = columns([TITLES, *self.rows()])
+        lines = table([TITLES, *self.rows()], words=2)
         rule = "─" * max(map(len, lines))
         return "\n".join([self.head(), lines[0], rule, *lines[1:], rule, self.foot()])
 
@@ -287,18 +292,6 @@ def times(sizes: Sequence[int]) -> str:
 
 def brief_text(text: str, width: int = 40) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def columns(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines of cells in columns, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
 
 
 def readable(expr: Expr, names: Mapping[str, str]) -> str:

@@ -6,7 +6,6 @@ them runs.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -18,12 +17,13 @@ from tensordsl.chunked.cutting import Cutter, Stage
 from tensordsl.chunked.plan import ChunkedPlan, Term
 from tensordsl.chunked.running import call
 from tensordsl.chunked.sources import Source
-from tensordsl.chunked.tiling import Stored, Tiling, Wanted, choose, classes_of, kin_of
+from tensordsl.chunked.tiling import Stored, Tiling, Wanted, choose, kin_of
 from tensordsl.dims import evaluate
 from tensordsl.errors import BindError, PlanError, UnsupportedError, amount, show_shape
 from tensordsl.execution.layout import Layout, lay_out
 from tensordsl.expr import Expr
 from tensordsl.labels import Label, flat, rename
+from tensordsl.labels import classes as tied
 from tensordsl.program.build import dimensions
 from tensordsl.rewrites.rewriting import PHASES, simplified
 
@@ -33,10 +33,6 @@ LONGEST = 20.0  # seconds that one task should last at the most
 SMALL = 1 << 16  # entries of arrays that something is computed of only to see its dtype
 MEMORY = "2GiB"  # where nothing else is said
 LAYOUTS = ("structured", "dense")
-
-
-def default_slots() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def plan_chunked(
@@ -88,7 +84,7 @@ def plan_chunked(
     constants = {name: constant.array for name, constant in cutter.constants.items()}
     dtype, dtypes = _dtypes(terms, cutter, sources, constants)
     units = _units(cutter, sources)
-    classes = classes_of(cutter.sizes, pairs)
+    classes = tied(cutter.sizes, pairs)
     whole = frozenset(la for la in cutter.sizes if any(classes[la] == classes[fixed] for fixed in cutter.uncut))
     written = terms if kind == "dense" else ()
 

@@ -4,25 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-Step = Callable[[], None]
+Told = Callable[[int, int], None]  # how many tasks are done, and how many there are
 
 
 @contextmanager
-def shown(progress: bool | Callable[[int, int], None], total: int, finished: int) -> Iterator[Step]:
-    """A function to call for each task that has ended, of `total`, of which some were `finished` before."""
-    done = [finished]
-    if progress is True:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+def bar(console: Any = None) -> Iterator[Told]:
+    """A bar on a console of rich, by default the terminal; nothing where that is a pipe."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-        with Progress(BarColumn(), MofNCompleteColumn(), "tasks", TimeRemainingColumn(), transient=True) as bar:
-            task = bar.add_task("", total=total, completed=finished)
-            yield lambda: bar.advance(task)
+    console = console or Console()
+    if not console.is_terminal:
+        yield lambda done, total: None
         return
+    columns = (BarColumn(), MofNCompleteColumn(), "tasks", TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as shown_bar:
+        task = shown_bar.add_task("", total=None)
+        yield lambda done, total: shown_bar.update(task, completed=done, total=total)
 
-    def step() -> None:
-        done[0] += 1
-        if progress:
-            progress(done[0], total)
 
-    yield step
+@contextmanager
+def shown(progress: bool | Told, total: int, finished: int) -> Iterator[Callable[[], None]]:
+    """A function to call for each task that has ended, of `total`, of which some were `finished` before."""
+    done = finished
+
+    def stepping(tell: Told) -> Callable[[], None]:
+        def step() -> None:
+            nonlocal done
+            done += 1
+            tell(done, total)
+
+        return step
+
+    if progress is True:
+        with bar() as tell:
+            yield stepping(tell)
+    else:
+        yield stepping(progress or (lambda done, total: None))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from tensordsl.chunked import engine
 from tensordsl.chunked.cutting import Stage
-from tensordsl.chunked.plan import SHARED, ChunkedPlan, axes_of, sum_of
+from tensordsl.chunked.plan import SHARED, ChunkedPlan, axes_of, chunk_of, shape_of, sum_of
 from tensordsl.chunked.running import Job, call
-from tensordsl.chunked.sources import HELD, Source
+from tensordsl.chunked.sources import HELD, Source, array_of
 from tensordsl.chunked.tiling import product_of
 
 Tile = tuple[Any, ...]
@@ -93,13 +95,12 @@ class Run:
     ) -> None:
         self.plan, self.job = plan, job_of(plan, places)
         self.done = 0
-        self._client, self._slots, self._note = client, slots, note
+        self._client, self._slots, self._told = client, slots, note
         # How many tiles one task makes: the more the smaller they are, as long as every slot has some tasks.
         self._each = plan.seconds * min(slots, plan.tasks) / max(1, plan.tasks)
         most = min(MOST_TOGETHER, plan.tasks // (8 * slots))
         self._together = max(1, min(most, int(SHORTEST / max(self._each, 1e-9))))
-        # What is held in memory is gone with the run that made it.
-        self._finished = {tile for tile in finished if tile[0] not in places or places[tile[0]].kind != "held"}
+        self._finished = set(finished)
 
     def all(self) -> None:
         """Do every task that is left."""
@@ -108,6 +109,10 @@ class Run:
         if self.plan.blocks is not None:
             left = (call for call in self.plan.blocks.all() if ("result", call[0]) not in self._finished)
             self._run(make_block, left, lambda given, _: self._note(("result", given[0])))
+
+    def _note(self, tile: Tile) -> None:
+        self.done += 1
+        self._told(tile)
 
     def _stage(self, stage: Stage) -> None:
         every = product_of([self.plan.tiling.count(label) for label in stage.labels])
@@ -163,7 +168,6 @@ class Run:
 
         def count(given: Any, results: Sequence[Any]) -> None:
             for one, result in zip(given[1], results, strict=True):
-                self.done += 1
                 done(one, result)
 
         patience = max(engine.STUCK, 100 * at_once * self._each)
@@ -196,3 +200,28 @@ class Held:
     def __exit__(self, *_: object) -> None:
         for name in self._names:
             HELD.pop(name, None)
+
+
+def places_of(
+    plan: ChunkedPlan,
+    scratch: Path,
+    held: Held | None,
+    room: int,
+    *,
+    stored: Mapping[str, Path] = MappingProxyType({}),
+    results: Collection[str] = (),
+) -> dict[str, Source]:
+    """Where each stage is made: in the place that it is `stored` in, in memory as long as there is room, or in scratch.
+
+    `results` are in memory in any case.
+    """
+    places: dict[str, Source] = {}
+    for stage in plan.stages:
+        name, size = stage.name, plan.size_of(stage)
+        shape, dtype = shape_of(stage, plan.tiling), plan.dtypes[name]
+        if held is not None and (name in results or (name not in stored and size <= room)):
+            room -= 0 if name in results else size
+            places[name] = held.place(name, shape, dtype)
+        else:
+            places[name] = array_of(stored.get(name, scratch / name), name, shape, chunk_of(stage, plan.tiling), dtype)
+    return places

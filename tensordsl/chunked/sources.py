@@ -13,7 +13,8 @@ from uuid import uuid4
 
 import numpy as np
 
-from tensordsl.errors import BindError
+from tensordsl.errors import BindError, words
+from tensordsl.execution.compiled import STORES
 
 Region = tuple[slice, ...]
 KINDS = "biufc"
@@ -60,7 +61,7 @@ class Source:
                     piece = ", ".join(f"{part.start}:{part.stop}" for part in region)
                     raise BindError(
                         f"The piece [{piece}] of {self.name} cannot be read from {self.place or 'memory'}: "
-                        f"{_words(error)}. What was finished is kept: mend the data and run again with resume."
+                        f"{words(error)}. What was finished is kept: mend the data and run again with resume."
                     ) from error
                 sleep(PAUSE * 2**attempt)
         raise AssertionError
@@ -82,7 +83,7 @@ class Source:
                 if attempt == TRIES - 1 or isinstance(error, MemoryError | PermissionError):
                     piece = ", ".join(f"{part.start}:{part.stop}" for part in region)
                     raise BindError(
-                        f"The piece [{piece}] of {self.name} cannot be written to {self.place}: {_words(error)}. "
+                        f"The piece [{piece}] of {self.name} cannot be written to {self.place}: {words(error)}. "
                         "What was finished is kept: make room, and run again with resume."
                     ) from error
                 sleep(PAUSE * 2**attempt)
@@ -103,10 +104,6 @@ def _turned(part: slice, size: int) -> slice:
     if part.step is None or part.step > 0 or not places:
         return part if places else slice(0, 0)
     return slice(places[-1], places[0] + 1, -places.step)
-
-
-def _words(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
 
 
 def token_of(array: Any) -> str:
@@ -173,7 +170,6 @@ OPENERS: Mapping[str, Callable[[str, Any], Any]] = {
     "held": open_held,
 }
 WRITERS: Mapping[str, Callable[[Any, Any], Any]] = {"zarr": open_target, "held": open_held}
-SUFFIXES = {".npy": "npy", ".zarr": "zarr", ".h5": "hdf5", ".hdf5": "hdf5"}
 
 
 def source_of(name: str, value: Any) -> Source:
@@ -242,14 +238,14 @@ def _is_npy(value: np.memmap[Any, Any]) -> bool:
 def _stored(name: str, place: str) -> Source:
     path = Path(place.partition("::")[0]).expanduser()
     place = str(path.resolve()) + place[len(place.partition("::")[0]) :]
-    kind = SUFFIXES.get(path.suffix.lower())
+    kind = STORES.get(path.suffix.lower())
     where = f"The data for {name}, {str(path)!r},"
     if not path.exists():
         raise BindError(f"{where} cannot be read: there is no such file.")
     if kind is None and (path / "zarr.json").exists():
         kind = "zarr"
     if kind is None:
-        raise BindError(f"{where} has a suffix that is not known; known are {', '.join(SUFFIXES)}.")
+        raise BindError(f"{where} has a suffix that is not known; known are {', '.join(STORES)}.")
     if kind == "hdf5" and "::" not in place:
         place = f"{place}::{_only_dataset(path, where)}"
     try:
@@ -257,7 +253,7 @@ def _stored(name: str, place: str) -> Source:
         array = OPENERS[kind](place, stamp)
         chunks = getattr(array, "chunks", None)
     except Exception as error:  # noqa: BLE001 - a broken file breaks its reader in any way it likes
-        raise BindError(f"{where} cannot be read as {kind}: {_words(error)}.") from None
+        raise BindError(f"{where} cannot be read as {kind}: {words(error)}.") from None
     return _checked(Source(name, tuple(array.shape), np.dtype(array.dtype), chunks, place, kind, None, stamp))
 
 

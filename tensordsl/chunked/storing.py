@@ -16,15 +16,16 @@ from tensordsl.chunked import engine
 from tensordsl.chunked.binding import bind_sources, declared_sources
 from tensordsl.chunked.computing import budget_of
 from tensordsl.chunked.journal import Journal, differences
-from tensordsl.chunked.plan import ChunkedPlan, Term, chunk_of, shape_of
-from tensordsl.chunked.planning import MEMORY, default_slots, plan_chunked
+from tensordsl.chunked.plan import ChunkedPlan, Term
+from tensordsl.chunked.planning import MEMORY, plan_chunked
 from tensordsl.chunked.progress import shown
-from tensordsl.chunked.runs import Held, Run, Tile
+from tensordsl.chunked.runs import Held, Run, Tile, places_of
 from tensordsl.chunked.sources import Source, array_of, stamp_of
 from tensordsl.errors import BindError, UnsupportedError, amount
 from tensordsl.expr import Pattern, Select, brief, operation
 from tensordsl.functions import routines
 from tensordsl.functions.convert import as_expr
+from tensordsl.program.threads import thread_count
 
 FORMAT = 1  # of a structured store
 HELD_SHARE = 0.2  # of the memory that arrays between the stages may take
@@ -97,7 +98,7 @@ def store(
     _check_target(path, sources.values())
     if threads is not None and threads < 1:
         raise UnsupportedError(f"threads={threads}: expected a whole number from 1 on.")
-    with engine.connected(client, threads or default_slots()) as (connection, here), _opened(path) as journal:
+    with engine.connected(client, threads or thread_count()) as (connection, here), _opened(path) as journal:
         slots, at_once = engine.slots_of(connection)
 
         def planned(lengths: Mapping[int, int] | None = None) -> ChunkedPlan:
@@ -110,8 +111,8 @@ def store(
         before, _ = journal.begun()
         if resume and before is not None and differences(before, fingerprint) == ["tiling"]:
             plan = planned({label: length for label, length, _ in before["tiling"]})  # of other workers, or memory
-            fingerprint = fingerprint_of(plan, chunks)
-        return _store(plan, fingerprint, path, journal, None if here else connection, connection, resume, progress)
+            fingerprint["tiling"] = tiling_of(plan)
+        return _store(plan, fingerprint, path, journal, connection, here, resume, progress)
 
 
 def _check_target(path: Path, sources: Iterable[Source]) -> None:
@@ -144,34 +145,34 @@ def _store(
     fingerprint: dict[str, Any],
     path: Path,
     journal: Journal,
-    cluster: Any,
     client: Any,
+    here: bool,
     resume: bool,
     progress: bool | Callable[[int, int], None],
 ) -> Report:
-    """Do what is left of a plan, and say in the store that it is done. `cluster` is None for this process."""
+    """Do what is left of a plan, and say in the store that it is done; `here`: by threads of this process."""
     begun = perf_counter()
-    finished = take_up(journal, fingerprint, path, resume)
-    if finished is None:
+    noted = take_up(journal, fingerprint, path, resume)
+    if noted is None:
         journal.remove()
         return Report(plan, str(path), 0, plan.tasks, 0.0)
-    with Held(str(path)) as held, Notes(journal) as notes, shown(progress, plan.tasks, len(finished)) as show:
+    with Held(str(path)) as held:
         try:
-            if cluster is None:
-                read = {name: held.take(source) for name, source in plan.sources.items()}
-            else:
-                read = {name: _on_disk(source, path) for name, source in plan.sources.items()}
-            places = places_of(plan, path, held if cluster is None else None)
+            read = {name: held.take(s) if here else _on_disk(s, path) for name, s in plan.sources.items()}
+            places = made(plan, path, held if here else None)
         except OSError as error:
             raise BindError(f"The target {str(path)!r} cannot be written: {error.strerror or error}.") from None
+        # What is in memory is gone with the run that made it, and never noted.
+        finished = {tile for tile in noted if places[tile[0]].kind != "held"}
+        with Notes(journal) as notes, shown(progress, plan.tasks, len(finished)) as show:
 
-        def note(tile: Tile) -> None:
-            if places[tile[0]].kind != "held":  # what is in memory is gone with this run
-                notes.add(tile)
-            show()
+            def note(tile: Tile) -> None:
+                if places[tile[0]].kind != "held":
+                    notes.add(tile)
+                show()
 
-        run = Run(replace(plan, sources=read), places, client, plan.slots, finished, note)
-        run.all()
+            run = Run(replace(plan, sources=read), places, client, plan.slots, finished, note)
+            run.all()
     complete(path, fingerprint)
     shutil.rmtree(scratch_of(path), ignore_errors=True)
     journal.remove()
@@ -200,14 +201,12 @@ def plan_for(
 ) -> ChunkedPlan:
     """The plan of `store`, of data that are there, or of the sizes and chunks that they would have."""
     node = as_expr(e)
-    if data is not None and not isinstance(data, Mapping):
-        raise BindError(f"Data is a mapping from symbols or names to arrays and paths, not a {type(data).__name__}.")
     if data is None:
         sources, known = declared_sources([node], sizes, chunks)
         chunks = None
     else:
-        sources, known = bind_sources([node], {**data, **sizes})
-    return plan_chunked(node, sources, known, budget_of(memory), default_slots(), layout, None, chunks)
+        sources, known = bind_sources([node], data, sizes)
+    return plan_chunked(node, sources, known, budget_of(memory), thread_count(), layout, None, chunks)
 
 
 class Notes:
@@ -243,9 +242,14 @@ def fingerprint_of(plan: ChunkedPlan, chunks: int | Sequence[int] | None) -> dic
         "dtype": str(plan.dtype),
         "layout": plan.layout,
         "chunks": chunks if chunks is None or isinstance(chunks, int) else list(chunks),
-        "tiling": sorted([label, plan.tiling.lengths[label], size] for label, size in plan.tiling.sizes.items()),
+        "tiling": tiling_of(plan),
         "inputs": {name: source.fingerprint() for name, source in sorted(plan.sources.items())},
     }
+
+
+def tiling_of(plan: ChunkedPlan) -> list[list[int]]:
+    """Each label with the length of its tiles, and its size."""
+    return sorted([label, plan.tiling.lengths[label], size] for label, size in plan.tiling.sizes.items())
 
 
 def take_up(journal: Journal, fingerprint: dict[str, Any], path: Path, resume: bool) -> set[tuple[Any, ...]] | None:
@@ -318,32 +322,21 @@ def complete(path: Path, fingerprint: dict[str, Any]) -> None:
 # --- where things lie ---------------------------------------------------------------------------------------------
 
 
-def places_of(plan: ChunkedPlan, path: Path, held: Held | None) -> dict[str, Source]:
-    """Where each stage is stored: in the target, in memory where it is small, or in a store beside the target."""
+def made(plan: ChunkedPlan, path: Path, held: Held | None) -> dict[str, Source]:
+    """The target, and where each stage is stored: in it, in memory where it is small, or in a store beside it."""
     import zarr
 
-    cores = plan.cores if plan.layout == "structured" else {}
-    room = int(HELD_SHARE * plan.memory)
+    stored: dict[str, Path] = {}
     places: dict[str, Source] = {}
-    if plan.layout == "structured" and not (path / "zarr.json").exists():
-        zarr.create_group(str(path), attributes={"tensordsl": about(plan)})
     if plan.layout == "structured":
-        for name, places_taken in positions(plan).values():
-            array_of(path / name, name, places_taken.shape, places_taken.shape, "int64").write(
-                (slice(None),), places_taken
-            )
-    for stage in plan.stages:
-        shape, dtype = shape_of(stage, plan.tiling), plan.dtypes[stage.name]
-        size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        if stage.name not in cores and held is not None and size <= room:
-            room -= size
-            places[stage.name] = held.place(stage.name, shape, dtype)
-        else:
-            place = path / cores[stage.name] if stage.name in cores else scratch_of(path) / stage.name
-            places[stage.name] = array_of(place, stage.name, shape, chunk_of(stage, plan.tiling), dtype)
-    if plan.layout == "dense":
+        stored = {stage: path / name for stage, name in plan.cores.items()}
+        if not (path / "zarr.json").exists():
+            zarr.create_group(str(path), attributes={"tensordsl": about(plan)})
+        for name, listed in positions(plan).values():
+            array_of(path / name, name, listed.shape, listed.shape, "int64").write((slice(None),), listed)
+    else:
         places["result"] = array_of(path, "result", plan.shape, plan.block_shape, plan.dtype, about(plan), "auto")
-    return places
+    return places | places_of(plan, scratch_of(path), held, int(HELD_SHARE * plan.memory), stored=stored)
 
 
 def about(plan: ChunkedPlan) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from math import ceil, prod
 from typing import NamedTuple
 
 from tensordsl.chunked.cutting import Part, Read, Stage
-from tensordsl.labels import Groups, Label, flat
+from tensordsl.labels import Groups, Label, classes
 
 BANDWIDTH = 1e9  # bytes a second that are read or written, about
 FLOPS = 2e10  # a second and a core, in products of matrices, about
@@ -161,7 +161,7 @@ class Blocks:
     def _together(self, patterns: Iterable[frozenset[tuple[int, int]]]) -> int:
         """The blocks that all of some patterns have: axes that any of them ties together have one tile."""
         output = self._outputs[0]
-        roots = classes_of(dict.fromkeys(range(len(output)), 0), (pair for pattern in patterns for pair in pattern))
+        roots = classes(range(len(output)), (pair for pattern in patterns for pair in pattern))
         first = [output[axis] for axis, root in roots.items() if axis == root]
         return prod(self._tiling.count(label) for label in first if label is not None)
 
@@ -254,14 +254,14 @@ def choose(
     From tiles of a chunk on, the length whose doubling gains most is doubled, as long as none loses: ends, as no length
     passes its size.
     """
-    classes = wanted.classes
-    roots = sorted({classes[label] for label in sizes})
-    extent = {root: max(1, *(sizes[label] for label in sizes if classes[label] == root)) for root in roots}
+    one = wanted.classes
+    roots = sorted({one[label] for label in sizes})
+    extent = {root: max(1, *(sizes[label] for label in sizes if one[label] == root)) for root in roots}
 
     def of_class(lengths: Mapping[Label, int]) -> dict[Label, int]:
         found: dict[Label, int] = {}
         for label, length in lengths.items():
-            found[classes[label]] = max(found.get(classes[label], 1), length)
+            found[one[label]] = max(found.get(one[label], 1), length)
         return found
 
     fixed = of_class({label: sizes[label] for label in wanted.whole})
@@ -271,7 +271,7 @@ def choose(
     first = of_class(wanted.units) | of_class(wanted.starts)
 
     def tiling(lengths: Mapping[Label, int]) -> Tiling:
-        return Tiling(sizes, {label: lengths[classes[label]] for label in sizes}, wanted.arrays)
+        return Tiling(sizes, {label: lengths[one[label]] for label in sizes}, wanted.arrays)
 
     smallest = {root: fixed.get(root, 1) for root in roots}
     least = held(tiling(smallest))
@@ -296,23 +296,7 @@ def choose(
         best, _, lengths = min(tried)
 
 
-def classes_of(sizes: Mapping[Label, int], pairs: Iterable[tuple[Label, Label]]) -> dict[Label, Label]:
-    """For each label the first of those that are cut alike."""
-    parent = {label: label for label in sizes}
-
-    def root(label: Label) -> Label:
-        while parent[label] != label:
-            label = parent[label]
-        return label
-
-    for a, b in pairs:
-        first, second = sorted((root(a), root(b)))
-        parent[second] = first
-    return {label: root(label) for label in sizes}
-
-
 def kin_of(outputs: Sequence[Groups]) -> Iterator[tuple[Label, Label]]:
     """The labels that stand on one axis of a dense result: its blocks have one length there."""
     for axis in zip(*outputs, strict=True):
-        labels = [label for group in axis for label in flat((group,))[:1]]
-        yield from pairwise(labels)
+        yield from pairwise([group[0] for group in axis if group])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -220,7 +220,7 @@ class CompiledFunction:
         return run
 
 
-STORES = re.compile(r"\.(zarr|npy|h5|hdf5)($|::)", re.IGNORECASE)  # what paths of arrays end in
+STORES = {".npy": "npy", ".zarr": "zarr", ".h5": "hdf5", ".hdf5": "hdf5"}  # what paths of arrays end in, and are
 
 
 def whereabouts(values: Collection[Any]) -> str | None:
@@ -230,7 +230,12 @@ def whereabouts(values: Collection[Any]) -> str | None:
     if "dask" in tops or any(_over_dask(value) for value in values):
         return "evaluate_lazily"
     stored = tops & {"zarr", "h5py", "pathlib"} or "tensordsl.chunked.sources" in rooms
-    return "evaluate_stored" if stored or any(isinstance(v, str) and STORES.search(v) for v in values) else None
+    return "evaluate_stored" if stored or any(isinstance(value, str) and is_path(value) for value in values) else None
+
+
+def is_path(text: str) -> bool:
+    """Whether a text is the path of a stored array, "A.zarr" or "file.h5::A"."""
+    return PurePath(text.partition("::")[0]).suffix.lower() in STORES
 
 
 def _over_dask(value: Any) -> bool:

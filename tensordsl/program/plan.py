@@ -102,12 +102,12 @@ class Plan:
         Path(path).write_bytes(picture(self.to_dot(), Path(path).suffix.lower().removeprefix(".")))
 
 
-def table(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines of cells in columns, numbers to the right."""
+def table(lines: Sequence[tuple[str, ...]], words: int = WORDS) -> list[str]:
+    """Lines of cells in columns: `words` of words, then numbers, which go to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if column < WORDS else cell.rjust(width)
+            cell.ljust(width) if column < words else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from tensordsl.contraction import as_operands, contract, number, scale, zero
@@ -21,7 +22,7 @@ from tensordsl.functions.operators import matmul, multiply
 from tensordsl.functions.record import functions
 from tensordsl.functions.reductions import prod
 from tensordsl.functions.spectral import expm_record, multiple_of_identity
-from tensordsl.labels import flat
+from tensordsl.labels import classes, flat
 from tensordsl.rewrites.algebra import named
 from tensordsl.rewrites.rewriting import rule
 
@@ -45,26 +46,16 @@ def blocks_of(node: Expr) -> Blocks:
     if not isinstance(node, Contraction) or node.ndim != 2 or not len(node.output[0]) == len(node.output[1]) > 0:
         return whole
     coefficient, operands, (rows, columns), sizes = as_operands(node)
-    component = {label: label for label in sizes}
-
-    def root(label: int) -> int:
-        while component[label] != label:
-            label = component[label]
-        return label
-
-    for _, slots in operands:
-        first, *rest = flat(slots) or (None,)
-        for label in rest:
-            component[root(label)] = root(first)  # type: ignore[arg-type]
+    root = classes(sizes, (pair for _, slots in operands for pair in pairwise(flat(slots))))
     if len(set(rows)) < len(rows) or len(set(columns)) < len(columns):
         return whole
     factors: list[tuple[Expr, ...]] = []
     used: set[int] = set()
     for row, column in zip(rows, columns, strict=True):
-        here = {label for label in sizes if root(label) in (root(row), root(column))}
+        here = {label for label in sizes if root[label] in (root[row], root[column])}
         if sizes[row] != sizes[column] or here & used:
             return whole
-        if row != column and root(row) != root(column):
+        if row != column and root[row] != root[column]:
             return whole  # a column times a row: not invertible
         used |= here
         own = [(f, s) for f, s in operands if set(flat(s)) & here]
