@@ -808,6 +808,8 @@ def test_a_plan_is_shown_before_anything_runs(stored: dict[str, Any], tmp_path: 
     assert declared.bytes_read >= declared.bound_bytes - declared.bytes_written
     with pytest.raises(td.PlanError, match="one length for each"):
         td.plan(FLAGSHIP, stored, chunks=(1, 2))
+    z = td.vector("z", td.dim("chunks"))
+    assert td.plan(z @ z, chunks=100).flops == td.plan(x @ x, k=100).flops  # a size may be called so
     with pytest.raises(td.BindError, match="No size is given for m"):
         td.plan(A @ B, k=10, chunks=5)
 

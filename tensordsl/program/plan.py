@@ -155,14 +155,16 @@ def plan(
     >>> p.layout, p.peak_bytes < 2 * 2**30
     ('structured', True)
     """
-    if data is not None or chunks is not None or layout is not None:
-        return operations["plan_chunked"](e, data, memory=memory, chunks=chunks, layout=layout, sizes=sizes)
     expressions = [as_expr(item) for item in (e if isinstance(e, tuple | list) else [e])]
     if not expressions:
         raise UnsupportedError("There is nothing to plan: the tuple of expressions is empty.")
     known = dimensions(expressions) | {d.name for item in expressions for d in item.dims}
     if "memory" in known and isinstance(memory, int):
         sizes, memory = {**sizes, "memory": memory}, None
+    if "chunks" in known and isinstance(chunks, int) and data is None:
+        sizes, chunks = {**sizes, "chunks": chunks}, None
+    if data is not None or chunks is not None or layout is not None:
+        return operations["plan_chunked"](e, data, memory=memory, chunks=chunks, layout=layout, sizes=sizes)
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
             raise PlanError(f"The size {name} must be a whole number that is not negative, not {size!r}.")
