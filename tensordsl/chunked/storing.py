@@ -51,8 +51,8 @@ class Report:
         times = (self.plan.bytes_read + self.plan.bytes_written) / max(1, self.plan.bound_bytes)
         return (
             f"{self.tasks} tasks{kept} in {self.seconds:.2f} s, {amount(moved)} read and written, "
-            f"{moved / max(self.seconds, 1e-9) / 1e6:.0f} MB/s, {times:.2f} x the least; a task held "
-            f"{amount(self.plan.peak_bytes)} of {amount(self.plan.memory)}; to {self.target}"
+            f"{moved / max(self.seconds, 1e-9) / 1e6:.0f} MB/s, {times:.2f} x the least, by the plan; "
+            f"{amount(self.plan.peak_bytes)} at the peak of a task, of {amount(self.plan.memory)}; to {self.target}"
         )
 
 
