@@ -49,13 +49,26 @@ class Verdict(NamedTuple):
     missed: tuple[str, ...]
 
 
-def beside(row: Row, name: str, other: str) -> float | None:
-    """How many times longer `name` takes than `other`: the median over the rounds, in which both had a turn."""
+def ratios(row: Row, name: str, other: str) -> list[float]:
+    """How many times longer `name` takes than `other`, in each of the rounds, in which both had a turn."""
     ours, theirs = (row["results"].get(side, {}).get("seconds", []) for side in (name, other))
     if row["symbolic"]:
         ours, theirs = ours and [median(ours)], theirs and [median(theirs)]
-    ratios = [our / their for our, their in zip(ours, theirs, strict=False)]
-    return median(ratios) if ratios else None
+    return [our / their for our, their in zip(ours, theirs, strict=False)]
+
+
+def beside(row: Row, name: str, other: str) -> float | None:
+    """How many times longer `name` takes than `other`: the median over the rounds."""
+    found = ratios(row, name, other)
+    return median(found) if found else None
+
+
+def spread(row: Row) -> str:
+    """Between what the ratios of the rounds lie, beside the reference and the best peer: whether they agree at all."""
+    against = [name for name in (REFERENCE, verdict(row).best_peer) if name is not None]
+    found = [(name, ratios(row, OURS, name)) for name in against]
+    words = [f"{number(min(r))} to {number(max(r))} × {name}" for name, r in found if r]
+    return f"round by round, {' and '.join(words)}"
 
 
 def first_beside(row: Row) -> float | None:
@@ -285,8 +298,8 @@ def workload(rows: Sequence[Row], causes: dict[str, str]) -> str:
         text += [table_row(cells) for cells in lines(row)]
     if (cause := causes.get(first["workload"])) is not None:
         text += ["", cause.strip()]
-    elif any(verdict(row).missed for row in rows):
-        text += ["", "*The cause is not known yet.*"]
+    elif missing := [row for row in rows if verdict(row).missed]:
+        text += ["", f"*The cause is not known yet: {'; '.join(map(spread, missing))}.*"]
     return "\n".join(text)
 
 
