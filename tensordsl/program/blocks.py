@@ -99,7 +99,7 @@ def _fits(instruction: Instruction, out: Emitter, limits: Limits) -> bool:
     kernel = instruction.kernel
     if not isinstance(kernel, Map | Product | Total | View | Pack | Write):
         return False
-    return limits.products or not _multiplies_matrices(instruction, out)
+    return limits.products or not multiplies_matrices(instruction, out)
 
 
 def _reach(instruction: Instruction, out: Emitter) -> int:
@@ -113,7 +113,7 @@ def _reach(instruction: Instruction, out: Emitter) -> int:
     return max(entries)
 
 
-def _multiplies_matrices(step: Instruction, out: Emitter) -> bool:
+def multiplies_matrices(step: Instruction, out: Emitter) -> bool:
     """Whether much is done with each entry: that belongs to BLAS, as a whole."""
     kernel = step.kernel
     if not isinstance(kernel, Product) or kernel.loops or _rank(step, out) <= LOW_RANK:
@@ -275,7 +275,7 @@ class Group:
         )
         largest = max(touched, default=1)  # a number alone is written
         # Products of matrices have the threads of BLAS.
-        chunks = 1 if any(_multiplies_matrices(step, out) for step in steps) else min(self._limits.threads, length)
+        chunks = 1 if any(multiplies_matrices(step, out) for step in steps) else min(self._limits.threads, length)
         largest *= max(_rank(step, out) for step in steps) if chunks > 1 else 1  # so that BLAS uses the caller's thread
         rows = max(1, min(self._limits.block // max(largest, 1), ceil(length / chunks)))
         outside = self._used_outside(self.members)

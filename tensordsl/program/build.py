@@ -23,6 +23,7 @@ from tensordsl.program.instructions import Instruction, Program, Register
 from tensordsl.program.kernels import Apply, Full
 from tensordsl.program.lowering import Lowering
 from tensordsl.program.outputs import Given, again, into
+from tensordsl.program.packing import packed
 from tensordsl.program.schedule import late, of_dtype, whole, without_copies
 from tensordsl.program.source import Writer, Written
 from tensordsl.program.threads import in_blocks, thread_count
@@ -140,6 +141,8 @@ def _written(
         instructions: Sequence[Instruction] = given.instructions
         if place:
             instructions = [whole(instruction) for instruction in instructions]
+        elif dtype is not None:
+            instructions = packed(instructions, out)
         if dtype is not None:
             instructions = fuse(instructions, kept, out, f"np.{dtype}", limits)
         writer = Writer(out.size, out.count, out.fresh, dtype is not None)

@@ -15,7 +15,7 @@ from tensordsl.dims import AnySize
 from tensordsl.labels import Label
 from tensordsl.program.blocks import Blocks
 from tensordsl.program.instructions import Instruction, Register, Slot
-from tensordsl.program.kernels import Empty, Full, Labels, Pack, Write
+from tensordsl.program.kernels import Empty, Full, Labels, Pack, Product, Write
 
 SMALL = 512  # entries up to which a number is not worth a line that lets it go
 KEPT = 1 << 13  # entries from which storage is kept between calls: smaller arrays are had faster from the allocator
@@ -182,6 +182,12 @@ class Writer:
         out = at.given.get(target.root)
         if out is None and target.root not in at.roots:
             out = self._slot(instruction, piece, place, at.free, at.storage)
+            base = at.storage.get(target.root)
+            matrix = folded_sizes(instruction)
+            if base is not None and matrix is not None and isinstance(kernel, Product):
+                at.alive[target.root] = 0
+                made = self._view(base, tuple(map(self._count, matrix)), 1).name
+                return [kernel.into_folded(names, sizes.__getitem__, made), f"{target.name} = {out}"]
         at.alive[target.root] = 0 if out is not None else self._count(target.sizes)
         if out is not None:
             return over_lines(instruction, names, sizes, out)
@@ -224,7 +230,7 @@ class Writer:
             not self._one_dtype
             or not target.uniform
             or self._count(target.sizes) < KEPT
-            or not writes_into(instruction)
+            or not (writes_into(instruction) or (piece is None and folded_sizes(instruction) is not None))
         ):
             return None
         sizes = tuple(self._count([size]) for size in target.sizes)
@@ -242,12 +248,7 @@ class Writer:
         if base in free:
             free.remove(base)
         storage[target.root] = base
-        chunks = 1 if piece is None else piece.chunks
-        same = (slot for slot in self.slots if (slot.base, slot.shape, slot.chunks) == (base, shape, chunks))
-        found = next(same, None)
-        if found is None:
-            found = Slot(self._fresh(), base, shape, chunks)
-            self.slots.append(found)
+        found = self._view(base, shape, 1 if piece is None else piece.chunks)
         if piece is None:
             return found.name
         head = f"{found.name}_ = {found.name}[chunk]"
@@ -255,6 +256,15 @@ class Writer:
             piece.heads.append(head)
         labels, label = instruction.kernel.output, piece.labels[place]
         return f"{found.name}_[{':, ' * labels.index(label)}:hi - lo]" if label in labels else f"{found.name}_"
+
+    def _view(self, base: int, shape: tuple[int, ...], chunks: int) -> Slot:
+        """An array of the workspace in a shape."""
+        same = (slot for slot in self.slots if (slot.base, slot.shape, slot.chunks) == (base, shape, chunks))
+        found = next(same, None)
+        if found is None:
+            found = Slot(self._fresh(), base, shape, chunks)
+            self.slots.append(found)
+        return found
 
     def _release(self, base: int | None, free: list[int]) -> None:
         if base is not None:
@@ -315,6 +325,15 @@ def reusable(instruction: Instruction, dying: Sequence[str]) -> Register | None:
         ):
             return operand
     return None
+
+
+def folded_sizes(instruction: Instruction) -> list[list[AnySize]] | None:
+    """The sizes behind each axis of the product of matrices that a step is, where axes of its result are one there."""
+    kernel = instruction.kernel
+    if not isinstance(kernel, Product) or (groups := kernel.folded) is None:
+        return None
+    sizes = dict(zip(kernel.output, instruction.target.sizes, strict=True))
+    return [[sizes[label] for label in group] for group in groups]
 
 
 def takes_over(instruction: Instruction) -> bool:

@@ -45,11 +45,8 @@ class Product(Kernel):
         left, right = self._matrices(names, size)
         if self.by_halves:
             return f"{self.by_halves}({left}, {right})"
-        batch, rows, columns = self.free
         product = f"{left} @ {right}"
-        if len(rows) <= 1 and len(columns) <= 1 and ((rows and columns) or not batch):
-            return product
-        return f"({product}).reshape({', '.join(map(size, self.output))})"
+        return product if self.folded is None else f"({product}).reshape({', '.join(map(size, self.output))})"
 
     def into(self, names: Sequence[str], size: Size, out: str) -> str | None:
         (la, lb), (a, b) = self.inputs, names
@@ -62,21 +59,40 @@ class Product(Kernel):
         method = self._method()
         if method == "einsum":
             return f'np.einsum("{self.title}", {a}, {b}, out={out})'
+        return self.into_folded(names, size, out) if method == "matmul" and self.folded is None else None
+
+    @property
+    def folded(self) -> tuple[Labels, ...] | None:
+        """The labels of each axis of the product of matrices, where several of them are one axis there."""
+        if self.loops or self._method() != "matmul":
+            return None
         batch, rows, columns = self.free
-        if method == "matmul" and len(rows) <= 1 and len(columns) <= 1 and ((rows and columns) or not batch):
-            left, right = self._matrices(names, size)
-            return f"{self.by_halves or 'np.matmul'}({left}, {right}, out={out})"
-        return None
+        if len(rows) <= 1 and len(columns) <= 1:
+            return None
+        return (*((label,) for label in batch), *(group for group in (rows, columns) if group))
+
+    def into_folded(self, names: Sequence[str], size: Size, out: str) -> str:
+        """The call that writes the product of matrices into an array of the axes that it has."""
+        left, right = self._matrices(names, size)
+        return f"{self.by_halves or 'np.matmul'}({left}, {right}, out={out})"
+
+    @property
+    def packed(self) -> tuple[Labels, Labels]:
+        """For each operand the order of axes that it is copied into; its own, where it is multiplied as it lies."""
+        la, lb = self.inputs
+        if self.loops or self._method() == "dot":
+            return la, lb
+        batch, rows, columns = self.free
+        summed = summed_order(la, lb, self.output, batch)
+        groups = (la, rows, summed), (lb, summed, columns)
+        left, right = (
+            (*batch, *first, *second) if is_packed(labels, batch, first, second) else labels
+            for labels, first, second in groups
+        )
+        return left, right
 
     def hidden(self, count: Count) -> int:
-        if self.loops:
-            return 0
-        (la, lb), (batch, rows, columns) = self.inputs, self.free
-        if self._method() == "dot":
-            return 0
-        summed = summed_order(la, lb, self.output, batch)
-        packed = [(la, rows, summed), (lb, summed, columns)]
-        copies = sum(count(labels) for labels, first, second in packed if is_packed(labels, batch, first, second))
+        copies = sum(count(la) for la, order in zip(self.inputs, self.packed, strict=True) if la != order)
         return copies + (count(self.output) // 16 if self.by_halves else 0)  # one of four blocks of the diagonal
 
     @property
@@ -102,8 +118,7 @@ class Product(Kernel):
         if batch or bool(rows) == bool(columns):
             return False
         la, lb = self.inputs
-        summed = summed_order(la, lb, self.output, batch)
-        return is_packed(la, batch, rows, summed) if rows else is_packed(lb, batch, summed, columns)
+        return self.packed[0] != la if rows else self.packed[1] != lb
 
     @property
     def loops(self) -> bool:
