@@ -3,8 +3,8 @@
     python tests/chaos.py --minutes 5 --seed 1
 
 Each round draws an expression, chunks, a layout and a budget, stores the value once in peace, and then again while
-workers and drivers are killed, reads and writes fail, and journals are torn. At the end it prints what was done and
-survived.
+workers and drivers are killed, workers stand still, reads and writes fail, the disk is full, and journals are torn. At
+the end it prints what was done and survived.
 """
 
 from __future__ import annotations
@@ -25,9 +25,31 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-DRIVER = """
-import sys, random, numpy as np, tensordsl as td
+# What goes wrong inside of a worker: one read or write of ten fails, or all writes do after a few, as on a full disk.
+HARM = """
+import errno, os, random
 from tensordsl.chunked import sources
+def harm(kind, seed):
+    chance, left = random.Random(seed), [3]
+    sources.PAUSE = 0.001
+    def erring(function, *given):
+        if kind == "errs" and chance.random() < 0.1:
+            raise OSError("not there for a moment")
+        return function(*given)
+    def full(function, *given):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return function(*given)
+    tables = [sources.WRITERS] if kind == "full" else [sources.WRITERS, sources.OPENERS]
+    for table in tables:
+        function = table["zarr"]
+        table["zarr"] = lambda *given, function=function: (full if kind == "full" else erring)(function, *given)
+harm(kind, seed)
+"""
+
+DRIVER = """
+import sys, numpy as np, tensordsl as td
 k, m = td.dims("k m")
 A, B, x = td.matrix("A", k, k), td.matrix("B", k, m), td.vector("x", k)
 EXPRESSIONS = {
@@ -39,29 +61,29 @@ EXPRESSIONS = {
     "scattered": td.jacobian(A[[3, 0, 3]] @ x, A),
 }
 if __name__ == "__main__":
-    folder, target, name, layout, memory, workers, errs = sys.argv[1:]
+    folder, target, name, layout, memory, harm, kind, seed = sys.argv[1:]
     e = EXPRESSIONS[name]
     data = {s.name: f"{folder}/{s.name}.zarr" for s in e.symbols}
     options = dict(memory=int(memory), layout=None if layout == "none" else layout)
-    if float(errs):
-        sources.PAUSE, chance = 0.001, random.Random(int(float(errs) * 1e6))
-        whole = sources.Source.opened
-        def erring(self):
-            if chance.random() < 0.1:
-                raise OSError("not there for a moment")
-            return whole(self)
-        sources.Source.opened = erring
-    if int(workers):
-        from distributed import Client, LocalCluster
-        with LocalCluster(n_workers=int(workers), threads_per_worker=1, dashboard_address=":0") as cluster:
-            with Client(cluster) as client:
-                print("pids", *client.run(lambda: __import__("os").getpid()).values(), flush=True)
-                report = td.store(e, data, target, client=client, **options)
-    else:
-        print("pids", flush=True)
-        report = td.store(e, data, target, **options)
+    from distributed import Client, LocalCluster
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        with Client(cluster) as client:
+            if kind != "none":
+                client.run(exec, open(harm).read(), {"kind": kind, "seed": int(seed)})
+            print("pids", *client.run(lambda: __import__("os").getpid()).values(), flush=True)
+            report = td.store(e, data, target, client=client, **options)
     print("done", report.tasks, report.kept, flush=True)
 """
+
+FAULTS = (
+    "driver killed",
+    "worker killed",
+    "worker stands still",
+    "driver interrupted",
+    "store errs",
+    "disk full",
+    "journal torn",
+)
 
 
 def content(store: Path) -> dict[str, bytes]:
@@ -78,17 +100,12 @@ class Chaos:
         self.counts: Counter[str] = Counter()
         self.driver = folder / "driver.py"
         self.driver.write_text(DRIVER)
+        self.harm = folder / "harm.py"
+        self.harm.write_text(HARM)
 
-    def command(self, target: str, case: tuple[str, ...], workers: int, errs: float = 0.0) -> list[str]:
-        return [
-            sys.executable,
-            str(self.driver),
-            str(self.folder),
-            str(self.folder / target),
-            *case,
-            str(workers),
-            str(errs),
-        ]
+    def command(self, target: str, case: tuple[str, ...], harm: str = "none") -> list[str]:
+        given = [str(self.folder), str(self.folder / target), *case, str(self.harm), harm]
+        return [sys.executable, str(self.driver), *given, str(self.random.randrange(10**6))]
 
     def round(self) -> None:
         draw = self.random
@@ -104,11 +121,15 @@ class Chaos:
             for left in self.folder.glob(f"{target}*"):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         subprocess.run(
-            self.command("whole.zarr", case, 2), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self.command("whole.zarr", case), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         for _ in range(draw.randint(1, 4)):
+            before = self.written()
             self.fault(case)
-        done = subprocess.run(self.command("J.zarr", case, 2), check=False, capture_output=True, text=True)
+            self.counts["tiles redone"] += self.again(before)
+        before = self.written()
+        done = subprocess.run(self.command("J.zarr", case), check=False, capture_output=True, text=True)
+        self.counts["tiles redone"] += self.again(before)
         if done.returncode:
             raise SystemExit(f"{case}, size {size} x {width}, was not taken up:\n{done.stderr[-2000:]}")
         words = done.stdout.split("done")[1].split()
@@ -120,15 +141,26 @@ class Chaos:
         if not same:
             print(f"DIFFERENT: {case}, size {size} x {width}")
 
+    def written(self) -> dict[str, int]:
+        """The chunks that are there, each with when it was written."""
+        found = {}
+        for file in (self.folder / "J.zarr").rglob("c/**/*"):
+            with suppress(FileNotFoundError):
+                if file.is_file() and file.suffix != ".partial":
+                    found[str(file)] = file.stat().st_mtime_ns
+        return found
+
+    def again(self, before: dict[str, int]) -> int:
+        """How many of these chunks have been written once more since."""
+        now = self.written()
+        return sum(now.get(name, written) != written for name, written in before.items())
+
     def fault(self, case: tuple[str, ...]) -> None:
         """Start the run, and harm it."""
-        kind = self.random.choice(
-            ["driver killed", "worker killed", "driver interrupted", "store errs", "journal torn"]
-        )
-        errs = self.random.random() if kind == "store errs" else 0.0
-        process = subprocess.Popen(
-            self.command("J.zarr", case, 2, errs), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+        kind = self.random.choice(FAULTS)
+        harm = {"store errs": "errs", "disk full": "full"}.get(kind, "none")
+        command = self.command("J.zarr", case, harm)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert process.stdout is not None
         pids = [int(word) for word in process.stdout.readline().split()[1:]]
         time.sleep(self.random.uniform(0.0, 0.8))
@@ -136,6 +168,11 @@ class Chaos:
             self.counts[kind] += 1
             if kind == "worker killed":
                 os.kill(self.random.choice(pids), signal.SIGKILL)
+            elif kind == "worker stands still":
+                still = self.random.choice(pids)
+                os.kill(still, signal.SIGSTOP)
+                time.sleep(self.random.uniform(0.0, 1.0))
+                os.kill(still, signal.SIGCONT)
             elif kind == "driver interrupted":
                 process.send_signal(signal.SIGINT)
             elif kind in ("driver killed", "journal torn"):

@@ -109,6 +109,78 @@ def test_any_chunks_give_the_same_value(case: Case, chunk: int) -> None:
         assert close(found.compute(), wanted, 1e-9)
 
 
+@pytest.mark.parametrize("chunks", [2, 4, ((4, 3, 2), (5, 4))], ids=str)
+@pytest.mark.parametrize("name", FORMULAS)
+def test_entries_come_block_by_block(name: str, chunks: Any) -> None:
+    e = FORMULAS[name]
+    data = {symbol.name: DATA[symbol.name] for symbol in e.symbols}
+    each = 3 if isinstance(chunks, tuple) else chunks
+    given_data = {
+        n: da.from_array(a, chunks=chunks if isinstance(chunks, tuple) and a.shape == (9, 9) else each)
+        for n, a in data.items()
+    }
+    if not e.ndim:
+        with pytest.raises(td.ShapeError, match="scalar"):
+            td.compile(e, output="sparse")(given_data)
+        return
+    wanted = e.evaluate(data)
+    found = td.compile(e, output="sparse")(given_data)
+    total, entries = np.zeros(wanted.shape), 0
+    for block in found:
+        assert block.shape == found.shape == wanted.shape
+        assert block.dtype == found.dtype == wanted.dtype
+        np.add.at(total, block.coords, block.data)
+        entries += len(block.data)
+    assert entries == found.nnz
+    np.testing.assert_allclose(total, wanted, rtol=1e-10, atol=1e-10)
+    assert len(found.tocoo().data) == entries
+    assert sum(len(block.data) for block in found) == entries  # it can be gone through again
+
+
+@settings(max_examples=25)
+@given(case=cases(), chunk=st.integers(1, 4))
+def test_entries_of_any_derivative(case: Case, chunk: int) -> None:
+    e = case.expression()
+    small = [s for s in case.variables.values() if e.ndim <= 2 and 0 < e.ndim + s.ndim <= 4]
+    assume(small)
+    e = td.jacobian(e, small[0])
+    data = {symbol.name: case.data[symbol.name] for symbol in e.symbols}
+    assume(data)
+    with np.errstate(all="ignore"):
+        wanted = np.asarray(e.evaluate({**data, **DIMS}))
+        assume(np.all(np.isfinite(wanted)))
+        found = td.compile(e, output="sparse")({**lazy(data, chunk), **DIMS})
+        total = np.zeros(wanted.shape, wanted.dtype)
+        for block in found:
+            np.add.at(total, block.coords, block.data)
+    assert close(total, wanted, 1e-9)
+
+
+def test_entries_are_as_many_as_structure_leaves() -> None:
+    found = td.compile(FORMULAS["flagship"], output="sparse")(lazy({"A": DATA["A"], "x": DATA["x"]}, 3))
+    assert found.nnz == 2 * 81
+    assert "162 entries" in repr(found)
+    assert max(len(block.data) for block in found) <= 9  # one tile at a time
+    for block in found:
+        i, j, p = block.coords
+        assert (i == p).all() or (j == p).all()
+
+
+def test_blocks_of_zeros_take_no_memory() -> None:
+    found = td.compile(FORMULAS["flagship"])(lazy({"A": DATA["A"], "x": DATA["x"]}, 3))
+    strides = found.map_blocks(lambda block: np.full((1, 1, 1), sum(block.strides)), chunks=(1, 1, 1)).compute()
+    assert not found.blocks[0, 1, 2].compute().any()
+    assert found.blocks[0, 1, 1].compute().any()
+    for place in np.ndindex(3, 3, 3):
+        assert (strides[place] == 0) == (len(set(place)) == 3 or place[0] == place[1] != place[2])
+
+
+def test_a_number_is_one_of_numpy_once_it_is_computed() -> None:
+    found = td.compile(td.sum(A * A))(lazy({"A": DATA["A"]}, 4))
+    assert isinstance(found, da.Array)
+    assert isinstance(found.compute(), np.floating)
+
+
 def test_it_composes_with_code_of_dask() -> None:
     found = td.compile(A @ B)(A=da.from_array(DATA["A"], chunks=4), B=DATA["B"])
     again = td.compile(td.exp(x) * 2)(x=(found * 2).sum(axis=1))
@@ -136,7 +208,7 @@ def test_several_results_and_what_is_refused() -> None:
     np.testing.assert_allclose(value.compute(), (DATA["A"] ** 2).sum())
     np.testing.assert_allclose(gradient.compute(), 2 * DATA["A"])
     with pytest.raises(td.UnsupportedError, match="dask arrays"):
-        td.compile(A @ B, output="sparse")(lazy({n: DATA[n] for n in "AB"}, 4))
+        td.compile(A @ B, output="factored")(lazy({n: DATA[n] for n in "AB"}, 4))
     unknown = da.from_array(DATA["x"], chunks=4)
     with pytest.raises(td.BindError, match="compute_chunk_sizes"):
         td.compile(x * 2)(x=unknown[unknown > 0])

@@ -12,7 +12,7 @@ from typing import Any
 from tensordsl.chunked import engine
 from tensordsl.chunked.binding import bind_sources
 from tensordsl.chunked.plan import ChunkedPlan
-from tensordsl.chunked.planning import MEMORY, plan_chunked
+from tensordsl.chunked.planning import MEMORY, Asked, Budget, plan_chunked
 from tensordsl.chunked.runs import Held, Run, places_of
 from tensordsl.chunked.sources import HELD, Source
 from tensordsl.errors import PlanError, UnsupportedError, amount
@@ -21,7 +21,6 @@ from tensordsl.execution.factored import Factored
 from tensordsl.execution.structure import Structure
 from tensordsl.expr import Expr, operation
 from tensordsl.program.plan import byte_count
-from tensordsl.program.threads import thread_count
 
 SHARE = 0.3  # of the memory that the cores of the value, and arrays before them, may take together
 
@@ -58,8 +57,8 @@ def computed(
 
     A value that is to be made `dense` has to fit with all its entries.
     """
-    slots = thread_count()
-    plan = plan_chunked(node, sources, sizes, memory, slots, "structured")
+    budget = Budget.here(memory)
+    plan = plan_chunked(node, sources, sizes, budget, Asked("structured"))
     cores = sum(plan.size_of(stage) for stage in plan.stages if stage.name in plan.cores)
     needed = cores + (plan.dtype.itemsize * prod(plan.shape) if dense else 0)
     if needed > SHARE * memory:
@@ -70,9 +69,9 @@ def computed(
         )
     with Held("computed") as held, tempfile.TemporaryDirectory(prefix="tensordsl-") as scratch:
         places = places_of(plan, Path(scratch), held, int(SHARE * memory) - cores, results=plan.cores)
-        with engine.connected(None, slots) as (client, _):
+        with engine.connected(None, budget.slots) as (client, _):
             taken = replace(plan, sources={name: held.take(source) for name, source in plan.sources.items()})
-            Run(taken, places, client, slots).all()
+            Run(taken, places, client, budget.slots).all()
         return factored_of(plan, {name: HELD[str(places[name].place)] for name in plan.cores})
 
 

@@ -180,10 +180,18 @@ def _within(seconds: float, function: Callable[..., Any], *arguments: Any) -> An
 
 def _check_versions(client: Any) -> None:
     """`BindError` where a worker has another version of the library, or none."""
-    try:
-        found = _within(CONNECT, client.run, _versions)
-    except Exception as error:  # noqa: BLE001 - whatever it is that keeps the library from being imported there
-        raise BindError(f"A worker of the cluster cannot run this library: {words(error)}. Install it there.") from None
+    limit = monotonic() + CONNECT
+    while True:
+        try:
+            found = _within(CONNECT, client.run, _versions)
+            break
+        except OSError as error:  # a worker that is lost, which another one takes the place of
+            if monotonic() > limit:
+                raise BindError(f"A worker of the cluster does not answer: {words(error)}. Mend the cluster.") from None
+            sleep(0.1)
+        except Exception as error:  # noqa: BLE001 - whatever keeps the library from being imported there
+            what = f"A worker of the cluster cannot run this library: {words(error)}"
+            raise BindError(f"{what}. Install it there.") from None
     here = _versions()
     unlike = {
         f"{name} {there[name]} at {address}"

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 from zlib import crc32
 
-from tensordsl.errors import BindError
+from tensordsl.errors import BindError, words
 
 try:
     import fcntl
@@ -32,7 +32,7 @@ class Journal:
 
     def open(self) -> Journal:
         """Take the file; `BindError` where another run has it, or where it is no journal."""
-        self._file = open(self.path, "a+b")  # noqa: SIM115 - held as long as the run goes on
+        self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 - held as long as the run goes on
         try:
             _lock(self._file)
         except OSError:
@@ -92,10 +92,16 @@ class Journal:
 
     def _append(self, records: list[dict[str, Any]]) -> None:
         text = b"".join(_line(record) for record in records)
-        self._file.seek(0, os.SEEK_END)
-        self._file.write(text)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            os.lseek(self._file.fileno(), 0, os.SEEK_END)
+            while text:
+                text = text[os.write(self._file.fileno(), text) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise BindError(
+                f"The journal {str(self.path)!r} cannot be written: {words(error)}. What it says is kept, and what was "
+                "finished after that is done again: make room, and run again with resume."
+            ) from None
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

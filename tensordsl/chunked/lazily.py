@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import count
 from itertools import product as combinations
 from math import prod
 from typing import Any
@@ -17,13 +18,13 @@ import numpy as np
 from tensordsl.chunked.binding import bind_sources
 from tensordsl.chunked.computing import budget_of
 from tensordsl.chunked.cutting import Part, Read, Stage, tile_size
-from tensordsl.chunked.plan import ChunkedPlan, Term
-from tensordsl.chunked.planning import plan_chunked
+from tensordsl.chunked.plan import ChunkedPlan, Term, sum_of
+from tensordsl.chunked.planning import Asked, Budget, plan_chunked
 from tensordsl.chunked.running import call, numbers
+from tensordsl.chunked.streaming import SparseBlocks
 from tensordsl.errors import PlanError, UnsupportedError
 from tensordsl.expr import Expr, Symbol, operation
 from tensordsl.labels import Label
-from tensordsl.program.threads import thread_count
 
 MOST_LAYERS = 256  # that one sum may be a chain of
 
@@ -33,26 +34,30 @@ def evaluate_lazily(
     expressions: Sequence[Expr], output: str, single: bool, memory: int | None, data: Mapping[Any, Any]
 ) -> Any:
     """The values of expressions, some of whose data are dask arrays, as dask arrays."""
-    if output != "dense":
+    if output not in ("dense", "sparse"):
         raise UnsupportedError(
-            f"output={output!r} is made of NumPy arrays, and some of the data are dask arrays. Use output='dense', or "
-            "td.store and td.open, which keep the structure."
+            f"output={output!r} is made of NumPy arrays, and some of the data are dask arrays. Use output='dense', "
+            "output='sparse', which gives the entries block by block, or td.store and td.open, which keep structure."
         )
-    found = [_lazy(node, data, budget_of(memory)) for node in expressions]
+    found = [_lazy(node, data, budget_of(memory), output) for node in expressions]
     return found[0] if single else tuple(found)
 
 
-def _lazy(node: Expr, data: Mapping[Any, Any], memory: int) -> Any:
+def _lazy(node: Expr, data: Mapping[Any, Any], memory: int, output: str) -> Any:
     sources, sizes = bind_sources([node], data)
+    budget = Budget.here(memory)
+    layout = "dense" if output == "dense" else "structured"
     try:
-        plan = plan_chunked(node, sources, sizes, memory, thread_count(), "dense", keep_chunks=True)
+        plan = plan_chunked(node, sources, sizes, budget, Asked(layout, keep_chunks=True))
     except PlanError:  # chunks that are too large for it
-        plan = plan_chunked(node, sources, sizes, memory, thread_count(), "dense")
+        plan = plan_chunked(node, sources, sizes, budget, Asked(layout))
     given = {key.name if isinstance(key, Symbol) else key: value for key, value in data.items()}
     layers = Layers(plan, {name: given[name] for name in sources})
     for stage in plan.stages:
         layers.made[stage.name] = layers.stage(stage)
-    return layers.result()
+    if output == "dense":
+        return layers.result()
+    return SparseBlocks(plan, {name: layers.core(name) for name in plan.cores})
 
 
 class Layers:
@@ -207,11 +212,40 @@ class Layers:
         chunks = [self._axis(axis) for axis in axes]
         if not plan.terms:
             return da.zeros(plan.shape, chunks=tuple(chunks), dtype=plan.dtype)
-        total: Any = None
+        arguments: list[Any] = []
+        inner = count(len(axes))
         for term in plan.terms:
-            made = self._term(term, axes, chunks)
-            total = made if total is None else total + made
-        return total if total.dtype == plan.dtype else total.astype(plan.dtype)
+            names: dict[Label, int] = {
+                label: axis for axis, group in reversed(list(enumerate(term.output))) for label in group[:1]
+            }
+            for name, own in zip(term.cores, term.slots, strict=True):
+                array = self.core(name)
+                index = tuple(names.setdefault(label, next(inner)) for label in own)
+                wanted = tuple(self.chunks(label) for label in own)
+                arguments += [array.rechunk(wanted) if array.chunks != wanted else array, index]
+        for axis in axes:
+            places = da.from_array(np.arange(len(chunks[axis])), chunks=1)
+            lengths = da.from_array(np.asarray(chunks[axis]), chunks=1)
+            arguments += [places, (axis,), lengths, (axis,)]
+        function = partial(block_of, terms=plan.terms, sizes=dict(plan.tiling.sizes), kind=plan.dtype)
+        if not arguments:
+            return da.from_array(np.asarray(function()))
+        return da.blockwise(
+            function,
+            axes,
+            *arguments,
+            dtype=plan.dtype,
+            align_arrays=False,
+            concatenate=True,
+            adjust_chunks={axis: tuple(chunks[axis]) for axis in axes},
+            meta=np.empty((0,) * len(axes), plan.dtype),
+        )
+
+    def core(self, name: str) -> Any:
+        """A core as an array with an axis for each of its own, those of size 1 too."""
+        array = self.made[name] if name in self.made else self.stage(self.plan.fused[name])
+        keys = tuple(slice(None) if axis else None for axis in self._stage(name).axes)
+        return array[keys] if None in keys else array
 
     def _axis(self, axis: int) -> tuple[int, ...]:
         """The lengths of the blocks along an axis of the result."""
@@ -221,41 +255,6 @@ class Layers:
         first, *inner = self.plan.terms[0].output[axis]
         faster = prod(self.plan.tiling.sizes[label] for label in inner)
         return tuple(length * faster for length in self.chunks(first))
-
-    def _term(self, term: Term, axes: tuple[int, ...], chunks: Sequence[tuple[int, ...]]) -> Any:
-        import dask.array as da
-
-        place = {label: axis for axis, group in reversed(list(enumerate(term.output))) for label in group[:1]}
-        arguments: list[Any] = []
-        inner = iter(range(len(axes), len(axes) + 60))
-        names: dict[Label, int] = dict(place)
-        for name, own in zip(term.cores, term.slots, strict=True):
-            array = self.made[name] if name in self.made else self.stage(self.plan.fused[name])
-            axis_labels = [axis[0].label if axis else None for axis in self._stage(name).axes]
-            keys = tuple(None if label is None else slice(None) for label in axis_labels)
-            array = array[keys] if None in keys else array
-            index = tuple(names.setdefault(label, next(inner)) for label in own)
-            wanted = tuple(self.chunks(label) for label in own)
-            arguments += [array.rechunk(wanted) if array.chunks != wanted else array, index]
-        for axis in axes:
-            places = da.from_array(np.arange(len(chunks[axis])), chunks=1)
-            lengths = da.from_array(np.asarray(chunks[axis]), chunks=1)
-            arguments += [places, (axis,), lengths, (axis,)]
-        kind = self.plan.dtype
-        sizes = {label: self.plan.tiling.sizes[label] for label in term.labels}
-        function = partial(block_of, term=term, cores=len(term.cores), sizes=sizes, kind=kind)
-        if not arguments:
-            return da.from_array(np.asarray(function()))
-        return da.blockwise(
-            function,
-            axes,
-            *arguments,
-            dtype=kind,
-            align_arrays=False,
-            concatenate=True,
-            adjust_chunks={axis: tuple(chunks[axis]) for axis in axes},
-            meta=np.empty((0,) * len(axes), kind),
-        )
 
     def _stage(self, name: str) -> Stage:
         return self.plan.fused[name] if name in self.plan.fused else next(s for s in self.plan.stages if s.name == name)
@@ -271,19 +270,29 @@ def tile_of(
     return value if not adds else arrays[-1] + value
 
 
-def block_of(*arrays: Any, term: Term, cores: int, sizes: Mapping[Label, int], kind: Any) -> Any:
-    """A block of a term: zero unless it stands where the labels are equal."""
-    pieces, rest = arrays[:cores], arrays[cores:]
+def block_of(*arrays: Any, terms: Sequence[Term], sizes: Mapping[Label, int], kind: Any) -> Any:
+    """A block of the value: the terms that have entries there, which are those whose equal labels have equal tiles.
+
+    Where there are none it is zero, and takes no memory.
+    """
+    cores = sum(len(term.cores) for term in terms)
+    pieces, rest = iter(arrays[:cores]), arrays[cores:]
     tiles = [int(found[0]) for found in rest[0::2]]
     extents = [int(found[0]) for found in rest[1::2]]
-    at: dict[Label, int] = {}
-    here = dict(sizes)
-    for group, tile, extent in zip(term.output, tiles, extents, strict=True):
-        if not group:
+    here: list[Term] = []
+    known: dict[Label, int] = {}
+    values: dict[str, Any] = {}
+    for term in terms:
+        own = dict(zip(term.pieces, pieces, strict=False))
+        at: dict[Label, int] = {}
+        if not all(not g or at.setdefault(g[0], tile) == tile for g, tile in zip(term.output, tiles, strict=True)):
             continue
-        if at.setdefault(group[0], tile) != tile:
-            return np.zeros(extents, kind)
-        faster = prod(sizes[label] for label in group[1:])
-        here[group[0]] = extent // max(1, faster)
-    value = call(term.expression(here), dict(zip(term.pieces, pieces, strict=True)), {})
-    return np.asarray(value, kind).reshape(extents)
+        here.append(term)
+        values |= own
+        known |= {label: sizes[label] for label in term.labels}
+        for group, extent in zip(term.output, extents, strict=True):
+            if group:
+                known[group[0]] = extent // max(1, prod(sizes[label] for label in group[1:]))
+    if not here:
+        return np.broadcast_to(kind.type(0), extents)
+    return np.asarray(call(sum_of(here, known), values, {}), kind).reshape(extents)[()]  # a number, not an array of one

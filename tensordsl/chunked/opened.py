@@ -167,7 +167,7 @@ def _term(said: Mapping[str, Any], cores: Mapping[str, Symbol], lists: Mapping[s
     labels: dict[str, Label] = {name: place for place, name in enumerate(said["sizes"])}
     sizes: dict[Label, int | Dim] = {labels[name]: size for name, size in said["sizes"].items()}
     number = said["coefficient"]
-    coefficient: Number = complex(*number) if isinstance(number, list) else int(number) if number in (1, -1) else number
+    coefficient: Number = complex(*number) if isinstance(number, list) else number
     operands: list[tuple[Expr, Groups]] = [
         (cores[core["array"]], tuple((labels[la],) for la in core["labels"])) for core in said["cores"]
     ]

@@ -21,6 +21,7 @@ from tensordsl.chunked.tiling import (
     BANDWIDTH,
     FLOPS,
     PIECE,
+    STORE,
     TASK,
     Blocks,
     Tiling,
@@ -97,7 +98,8 @@ class ChunkedPlan:
     classes: Mapping[Label, Label]  # for each label the first of those that are cut alike
     whole: frozenset[Label]  # labels that are not cut
     memory: int
-    slots: int
+    slots: int  # tasks that go on side by side
+    at_once: int  # of which so many are on one worker
 
     @cached_property
     def cores(self) -> dict[str, str]:
@@ -196,7 +198,9 @@ class ChunkedPlan:
             for stage in (*self.stages, *self.fused.values())
             for part in stage.parts
         )
-        return seconds_of(self.flops, self.bytes_read + self.bytes_written, self.tasks, pieces, self.slots)
+        workers = max(1, self.slots // self.at_once)
+        moved = self.bytes_read + self.bytes_written
+        return seconds_of(self.flops, moved, self.tasks, pieces, self.slots, workers)
 
     @property
     def steps(self) -> tuple[Stage, ...]:
@@ -318,11 +322,12 @@ def shape_of(stage: Stage, tiling: Tiling) -> tuple[int, ...]:
     return tuple(prod(tiling.sizes[place.label] for place in axis if place.label is not None) for axis in stage.axes)
 
 
-def seconds_of(flops: int, moved: int, tasks: int, pieces: int, slots: int) -> float:
+def seconds_of(flops: int, moved: int, tasks: int, pieces: int, slots: int, workers: int) -> float:
     """About how long tasks take side by side, the last of them alone where they do not come out even."""
     width = max(1, tasks, min(pieces, SHARED))
     side_by_side = max(1.0, width / ceil(width / slots))
-    return max(flops / FLOPS / side_by_side, moved / BANDWIDTH) + (tasks * TASK + pieces * PIECE) / side_by_side
+    bandwidth = min(BANDWIDTH * min(workers, width), STORE)
+    return max(flops / FLOPS / side_by_side, moved / bandwidth) + (tasks * TASK + pieces * PIECE) / side_by_side
 
 
 def sum_of(terms: Sequence[Term], sizes: Mapping[Label, int]) -> Expr:

@@ -7,9 +7,10 @@ them runs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,106 +22,140 @@ from tensordsl.chunked.tiling import Stored, Tiling, Wanted, choose, kin_of
 from tensordsl.dims import evaluate
 from tensordsl.errors import BindError, PlanError, UnsupportedError, amount, show_shape
 from tensordsl.execution.layout import Layout, lay_out
-from tensordsl.expr import Expr
+from tensordsl.expr import Expr, Number
 from tensordsl.labels import Label, flat, rename
 from tensordsl.labels import classes as tied
 from tensordsl.program.build import dimensions
+from tensordsl.program.threads import thread_count
 from tensordsl.rewrites.rewriting import PHASES, simplified
 
 SHARE = 0.6  # of the memory that tasks may hold: the rest is for the engine, and for what libraries copy on the way
 DELTA = 16  # the length to begin with along axes of a dense result that a δ is on: the shorter, the fewer zeros
 LONGEST = 20.0  # seconds that one task should last at the most
-SMALL = 1 << 16  # entries of arrays that something is computed of only to see its dtype
+SMALL = 1 << 20  # entries of arrays that something is computed of only to see its dtype
+PROBES = (1, 2, 5)  # numbers that such arrays hold: I - A has no inverse for one of them
 MEMORY = "2GiB"  # where nothing else is said
 LAYOUTS = ("structured", "dense")
+
+
+class Budget(NamedTuple):
+    """The memory that the tasks of one worker may hold, `at_once` of them; there are `slots` for tasks in all."""
+
+    memory: int
+    slots: int
+    at_once: int
+
+    @property
+    def limit(self) -> int:
+        """The bytes that one task may hold."""
+        return int(SHARE * self.memory / self.at_once)
+
+    @classmethod
+    def here(cls, memory: int) -> Budget:
+        """That of the threads of this process."""
+        return cls(memory, thread_count(), thread_count())
+
+
+class Asked(NamedTuple):
+    """What is asked of a plan: none of it has to be.
+
+    `chunks` are the lengths of the blocks of a dense result along its axes; otherwise those that a δ is on are short,
+    so that few zeros are in them, or, where `keep_chunks` is true, all are those of the data. `lengths` are those of
+    all tiles, of a run that is taken up.
+    """
+
+    layout: str | None = None
+    chunks: int | Sequence[int] | None = None
+    keep_chunks: bool = False
+    lengths: Mapping[Label, int] | None = None
 
 
 def plan_chunked(
     node: Expr,
     sources: Mapping[str, Source],
     sizes: Mapping[str, int],
-    memory: int,
-    slots: int,
-    layout: str | None = None,
-    at_once: int | None = None,
-    chunks: int | Sequence[int] | None = None,
-    keep_chunks: bool = False,
-    lengths: Mapping[Label, int] | None = None,
+    budget: Budget,
+    asked: Asked = Asked(),  # noqa: B008 - it never changes
 ) -> ChunkedPlan:
-    """The plan of an expression whose data lie in sources. `PlanError` where no task keeps within the memory.
-
-    The memory is what `at_once` tasks hold, those of one worker; there are `slots` of them in all. `chunks` are the
-    lengths of the blocks of a dense result along its axes; otherwise those that a δ is on are short, so that few zeros
-    are in them, or, where `keep_chunks` is true, all are those of the data.
-    `lengths` are those of all tiles, of a run that is taken up.
-    """
-    if layout is not None and layout not in LAYOUTS:
-        raise UnsupportedError(f"The layout {layout!r} is unknown; known are {', '.join(map(repr, LAYOUTS))}.")
+    """The plan of an expression whose data lie in sources. `PlanError` where no task keeps within the memory."""
+    if asked.layout is not None and asked.layout not in LAYOUTS:
+        raise UnsupportedError(f"The layout {asked.layout!r} is unknown; known are {', '.join(map(repr, LAYOUTS))}.")
     (simple,) = simplified([node], *PHASES)
     cores, layouts = lay_out(simple, sizes)
-    kind = layout or ("structured" if any(_is_structured(found) for found in layouts) else "dense")
+    kind = asked.layout or ("structured" if any(_is_structured(found) for found in layouts) else "dense")
     cutter = Cutter(sizes, sources)
     made = [cutter.stage(core) for core in cores]
     terms = [_term(found, made, cutter) for found in layouts]
     pairs = list(cutter.kin)
     if kind == "dense":
         pairs += kin_of([term.output for term in terms])
-        for groups in zip(*(term.output for term in terms), strict=True):
-            inner = {tuple(cutter.sizes[label] for label in group[1:]) for group in groups if group}
-            if len(inner) > 1:  # an axis that is split in several ways is not cut
-                cutter.uncut.update(label for group in groups for label in group)
-        for term in terms:  # the faster labels of a group are not cut: a block is one slice of each axis
-            cutter.uncut.update(label for group in term.output for label in group[1:])
-            # What thin cores are multiplied along is summed over in each block; what is scattered is not cut.
-            cutter.uncut.update(term.labels if term.scatter else set(term.labels) - set(flat(term.output)))
-    else:
-        terms = [replace(t, fused=False) for t in terms]
-    inlined = {name for term in terms if term.fused for name in term.cores}
-    inlined -= {name for term in terms if not term.fused for name in term.cores}
-    inlined -= {read.array for stage in cutter.stages for read in stage.every_read}
-    terms = [replace(t, fused=t.fused and set(t.cores) <= inlined) for t in terms]
+        _leave_uncut(terms, cutter)
+    terms, inlined = _inlined(terms, cutter, kind)
     stages = tuple(stage for stage in cutter.stages if stage.name not in inlined)
     fused = {stage.name: stage for stage in cutter.stages if stage.name in inlined}
     constants = {name: constant.array for name, constant in cutter.constants.items()}
-    dtype, dtypes = _dtypes(terms, cutter, sources, constants)
-    units = _units(cutter, sources)
+    dtype, dtypes = _dtypes(terms, node.ndim, cutter, sources, constants)
     classes = tied(cutter.sizes, pairs)
     whole = frozenset(la for la in cutter.sizes if any(classes[la] == classes[fixed] for fixed in cutter.uncut))
-    written = terms if kind == "dense" else ()
-
     shape = tuple(evaluate(size, sizes) for size in node.shape)
-
     parts = (node, kind, dtype, shape, tuple(terms), stages, fused, Tiling({}, {}), sources, constants)
-    plan = ChunkedPlan(*parts, dtypes, sizes, classes, whole, memory, slots)
+    plan = ChunkedPlan(*parts, dtypes, sizes, classes, whole, budget.memory, budget.slots, budget.at_once)
+    return replace(plan, tiling=_tiling(plan, cutter, budget, asked))
+
+
+def _leave_uncut(terms: Sequence[Term], cutter: Cutter) -> None:
+    """Of the blocks of a dense result each is one slice of each axis: what that keeps from being cut."""
+    for groups in zip(*(term.output for term in terms), strict=True):
+        inner = {tuple(cutter.sizes[label] for label in group[1:]) for group in groups if group}
+        if len(inner) > 1:  # an axis that is split in several ways is not cut
+            cutter.uncut.update(label for group in groups for label in group)
+    for term in terms:  # nor are the faster labels of a group
+        cutter.uncut.update(label for group in term.output for label in group[1:])
+        # What thin cores are multiplied along is summed over in each block; what is scattered is not cut.
+        cutter.uncut.update(term.labels if term.scatter else set(term.labels) - set(flat(term.output)))
+
+
+def _inlined(terms: Sequence[Term], cutter: Cutter, kind: str) -> tuple[list[Term], set[str]]:
+    """The terms, and the cores that are made for each block and stored nowhere: those that serve one term alone."""
+    if kind != "dense":
+        return [replace(term, fused=False) for term in terms], set()
+    inlined = {name for term in terms if term.fused for name in term.cores}
+    inlined -= {name for term in terms if not term.fused for name in term.cores}
+    inlined -= {read.array for stage in cutter.stages for read in stage.every_read}
+    return [replace(term, fused=term.fused and set(term.cores) <= inlined) for term in terms], inlined
+
+
+def _tiling(plan: ChunkedPlan, cutter: Cutter, budget: Budget, asked: Asked) -> Tiling:
+    """The tiles that take the least time of those that keep within the memory."""
 
     def held(tiling: Tiling) -> int:
         return replace(plan, tiling=tiling).peak_bytes
 
     def seconds(tiling: Tiling) -> float:
         found = replace(plan, tiling=tiling)
-        each = found.seconds * min(slots, found.tasks) / max(1, found.tasks)
+        each = found.seconds * min(budget.slots, found.tasks) / max(1, found.tasks)
         return found.seconds + found.tasks * max(0.0, each - LONGEST)  # what is long is lost where a worker is
 
-    at_once = at_once or slots
-    limit = int(SHARE * memory / at_once)
-    arrays = {name: Stored(_itemsize(source.dtype), source.chunks) for name, source in sources.items()}
-    arrays |= {stage.name: Stored(dtypes[stage.name].itemsize) for stage in cutter.stages}
-    repeated = [
-        la for term in written for la in flat(term.output) if not keep_chunks and flat(term.output).count(la) > 1
-    ]
-    pinned = _pinned(terms, chunks, kind, shape) if lengths is None else lengths
-    if keep_chunks:
-        along = {classes[label] for term in terms for label in flat(term.output)}
-        pinned = {label: unit for label, unit in units.items() if classes[label] in along}
-    wanted = Wanted(classes, units, dict.fromkeys(repeated, DELTA), pinned, whole, arrays)
-    tiling, least = choose(cutter.sizes, wanted, held, seconds, limit)
-    if held(tiling) > limit:
-        want = int(least * at_once / SHARE) + 1
+    units = _units(cutter, plan.sources)
+    arrays = {name: Stored(_itemsize(source.dtype), source.chunks) for name, source in plan.sources.items()}
+    arrays |= {stage.name: Stored(plan.dtypes[stage.name].itemsize) for stage in cutter.stages}
+    written = [flat(term.output) for term in plan.terms] if plan.layout == "dense" and not asked.keep_chunks else []
+    repeated = [label for output in written for label in output if output.count(label) > 1]
+    pinned = asked.lengths
+    if asked.keep_chunks:
+        along = {plan.classes[label] for term in plan.terms for label in flat(term.output)}
+        pinned = {label: unit for label, unit in units.items() if plan.classes[label] in along}
+    elif pinned is None:
+        pinned = _pinned(plan, asked.chunks)
+    wanted = Wanted(plan.classes, units, dict.fromkeys(repeated, DELTA), pinned, plan.whole, arrays)
+    tiling, least = choose(cutter.sizes, wanted, held, seconds, budget.limit)
+    if held(tiling) > budget.limit:
+        want = int(least * budget.at_once / SHARE) + 1
         raise PlanError(
-            f"The smallest task needs {amount(least)}, and with {at_once} at a time and room for the engine that is "
-            f"{amount(want)}; given were {amount(memory)}. Give memory={want} or more, or fewer threads."
+            f"The smallest task needs {amount(least)}, and with {budget.at_once} at a time and room for the engine "
+            f"that is {amount(want)}; given were {amount(budget.memory)}. Give memory={want} or more, or fewer threads."
         )
-    return replace(plan, tiling=tiling)
+    return tiling
 
 
 def _itemsize(dtype: np.dtype[Any]) -> int:
@@ -128,20 +163,18 @@ def _itemsize(dtype: np.dtype[Any]) -> int:
     return 8 if dtype.kind in "biu" else dtype.itemsize
 
 
-def _pinned(
-    terms: Sequence[Term], chunks: int | Sequence[int] | None, kind: str, shape: Sequence[int]
-) -> dict[Label, int]:
+def _pinned(plan: ChunkedPlan, chunks: int | Sequence[int] | None) -> dict[Label, int]:
     """The lengths that are asked for along the axes of a dense result."""
     if chunks is None:
         return {}
-    lengths = [chunks] * len(shape) if isinstance(chunks, int) else list(chunks)
-    if kind != "dense" or len(lengths) != len(shape) or any(length < 1 for length in lengths):
+    lengths = [chunks] * len(plan.shape) if isinstance(chunks, int) else list(chunks)
+    if plan.layout != "dense" or len(lengths) != len(plan.shape) or any(length < 1 for length in lengths):
         raise PlanError(
-            f"chunks={chunks!r} for a {kind} result of shape {show_shape(tuple(shape))}: expected one length for each "
-            "axis of a dense result, or one for all."
+            f"chunks={chunks!r} for a {plan.layout} result of shape {show_shape(plan.shape)}: expected one length for "
+            "each axis of a dense result, or one for all."
         )
     pinned: dict[Label, int] = {}
-    for term in terms:
+    for term in plan.terms:
         for group, length in zip(term.output, lengths, strict=True):
             if len(group) == 1:
                 pinned[group[0]] = length
@@ -186,7 +219,7 @@ def _units(cutter: Cutter, sources: Mapping[str, Source]) -> dict[Label, int]:
 
 
 def _dtypes(
-    terms: Sequence[Term], cutter: Cutter, sources: Mapping[str, Source], constants: Mapping[str, Any]
+    terms: Sequence[Term], ndim: int, cutter: Cutter, sources: Mapping[str, Source], constants: Mapping[str, Any]
 ) -> tuple[np.dtype[Any], dict[str, np.dtype[Any]]]:
     """The dtype of the value, and of each stage: those of the smallest tiles, computed for it."""
     known: dict[str, Any] = {name: source.dtype for name, source in sources.items()}
@@ -203,27 +236,39 @@ def _dtypes(
         known |= {name: np.asarray(value).dtype for name, value in values.items()}
         known[stage.name] = np.asarray(found).dtype
     kinds = [known[name] for term in terms for name in term.cores]
-    numbers = [term.layout.coefficient for term in terms if not term.cores]
-    kinds += [np.dtype(complex if isinstance(number, complex) else float) for number in numbers]
-    return np.result_type(*(kinds or [np.dtype(float)])), {
+    # Of structure alone, as of np.eye and np.ones, the entries are floating-point numbers.
+    kinds += [np.dtype(float)] if not kinds and ndim else []
+    numbers = [plain(term.layout.coefficient) for term in terms] or [0]
+    return np.result_type(*kinds, *numbers), {
         name: known[name] for stage in cutter.stages for name in (stage.name, *(part.name for part in stage.parts))
     }
 
 
+def plain(number: Number) -> int | float | complex:
+    """A coefficient as NumPy computes with it."""
+    if isinstance(number, complex) or (isinstance(number, int) and abs(number) < 2**63):
+        return number
+    return float(number)
+
+
 def _small(expr: Expr, dtypes: Mapping[str, Any]) -> Any:
-    """The value of an expression of the smallest arrays that it takes, all of them ones."""
+    """The value of an expression of the smallest arrays that it takes.
+
+    Where none can be had its dtype is taken to be that of its arrays, and a floating one; `Job.put` refuses what would
+    not fit in it.
+    """
     one = dict.fromkeys(dimensions([expr]) | {dim.name for dim in expr.dims}, 1)
     shapes = {symbol.name: tuple(evaluate(size, one) for size in symbol.shape) for symbol in expr.symbols}
-    if any(prod(shape) > SMALL for shape in shapes.values()):  # of a function of a whole array, whose size is fixed
-        return np.result_type(*dtypes.values(), np.float32).type(0)
-    values = {name: _ones(shape, dtypes[name]) for name, shape in shapes.items()}
-    try:
-        return call(expr, values, one)
-    except BindError:  # a function that the smallest matrices are not in the domain of
-        return np.result_type(*dtypes.values(), np.float32).type(0)
+    if all(prod(shape) <= SMALL for shape in shapes.values()):  # otherwise of a whole array, whose size is fixed
+        for number in PROBES:
+            values = {name: _probe(shape, dtypes[name], number) for name, shape in shapes.items()}
+            with suppress(BindError):  # a function whose domain they are not in
+                return call(expr, values, one)
+    return np.result_type(*dtypes.values(), np.float32).type(0)
 
 
-def _ones(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    """Ones; of square matrices the identity, which nearly every function takes."""
+def _probe(shape: tuple[int, ...], dtype: np.dtype[Any], number: int) -> Any:
+    """Arrays of one number; of square matrices the identity times it, which nearly every function takes."""
     square = len(shape) > 1 and shape[-1] == shape[-2]
-    return np.broadcast_to(np.eye(shape[-1], dtype=dtype), shape) if square else np.ones(shape, dtype)
+    found = np.broadcast_to(np.eye(shape[-1], dtype=dtype), shape) if square else np.ones(shape, dtype)
+    return (found * number).astype(dtype)

@@ -13,6 +13,7 @@ import numpy as np
 from tensordsl.chunked.cutting import Axis, Part, Read, Stage, tile_size
 from tensordsl.chunked.sources import Source
 from tensordsl.chunked.tiling import Tiling, product_of
+from tensordsl.errors import BindError
 from tensordsl.execution.compiled import CompiledFunction
 from tensordsl.expr import Constant, Expr, Symbol
 from tensordsl.labels import Label
@@ -102,7 +103,13 @@ class Job:
         return numbers(found.reshape([hi - lo for lo, hi in ranges]))
 
     def put(self, name: str, tiles: Tiles, value: Array) -> None:
-        """Store a tile of a stage."""
+        """Store a tile of a stage. `BindError` for one that would not be the same in the dtype that was planned."""
+        planned = self.sources[name].dtype
+        if not fits(value, planned):
+            raise BindError(
+                f"A function gives {value.dtype} for these data, and {planned} was planned for what it gives. Give "
+                "data of the dtype that its value has, or store its value and give that as data of its own."
+            )
         region, _, _ = self.region(self.stages[name].axes, tiles)
         shape = [1 if part.stop is None else part.stop - part.start for part in region]
         self.sources[name].write(region, value.reshape(shape))
@@ -131,6 +138,16 @@ class Job:
             lo, hi = self.tiling.range(label, tiles.get(label, 0))
             found[str(tile_size(label))] = hi - lo
         return found
+
+
+def fits(value: Array, dtype: np.dtype[Any]) -> bool:
+    """Whether an array is the same in another dtype."""
+    if not np.can_cast(value.dtype, dtype, "safe"):
+        return False
+    if value.dtype.kind not in "iu" or dtype.kind not in "fc" or not value.size:
+        return True
+    largest = 2 ** (np.finfo(dtype).nmant + 1)  # up to which every whole number is there
+    return bool(-largest <= value.min() and value.max() <= largest)
 
 
 def numbers(array: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +17,7 @@ from tensordsl.chunked.binding import bind_sources, declared_sources
 from tensordsl.chunked.computing import budget_of
 from tensordsl.chunked.journal import Journal, differences
 from tensordsl.chunked.plan import ChunkedPlan, Term
-from tensordsl.chunked.planning import MEMORY, plan_chunked
+from tensordsl.chunked.planning import MEMORY, Asked, Budget, plain, plan_chunked
 from tensordsl.chunked.progress import shown
 from tensordsl.chunked.runs import Held, Run, Tile, places_of
 from tensordsl.chunked.sources import Source, array_of, stamp_of
@@ -59,7 +59,7 @@ class Report:
 def store(
     e: Any,
     data: Mapping[Any, Any],
-    target: str | Path,
+    target: Any,
     *,
     memory: int | str = MEMORY,
     layout: str | None = None,
@@ -73,12 +73,13 @@ def store(
 
     `data` maps symbols or names to arrays: paths of .zarr, .npy and .h5 files (`"file.h5::dataset"`), open arrays of
     zarr and h5py, memory maps, NumPy's, xarray's and dask's arrays, in any mix, and sizes that no array shows to whole
-    numbers. With `layout="structured"`, the default where output labels repeat, the store is a group with an array for
-    each core, and `td.open` gives the value back; with `"dense"` it is one array that anyone can read, of which blocks
-    that are zero by structure are not written. `client` is a client of `distributed` or the address of a scheduler;
-    without one the tasks are done by `threads` of this process. `memory`, bytes or a text such as "2GiB", is what the
-    tasks hold that go on at one time on one worker. `chunks` are the lengths of the chunks of a dense result along its
-    axes, one for all or one for each. `progress` is true for a bar, or a function of the tasks done and of all.
+    numbers. `target` is a path, or a store of zarr in a folder. With `layout="structured"`, the default where output
+    labels repeat, the store is a group with an array for each core, and `td.open` gives the value back; with `"dense"`
+    it is one array that anyone can read, of which blocks that are zero by structure are not written. `client` is a
+    client of `distributed` or the address of a scheduler; without one the tasks are done by `threads` of this process.
+    `memory`, bytes or a text such as "2GiB", is what the tasks hold that go on at one time on one worker. `chunks` are
+    the lengths of the chunks of a dense result along its axes, one for all or one for each. `progress` is true for a
+    bar, or a function of the tasks done and of all.
 
     A run that was cut off is taken up again, tile by tile, by the same call (`resume=False` begins anew). Raises
     `PlanError` where no task keeps within the memory, before anything runs, and `BindError` for data that is missing,
@@ -94,17 +95,15 @@ def store(
     """
     node = as_expr(e)
     sources, sizes = bind_sources([node], data)
-    path = Path(target).expanduser().resolve()
+    path = path_of(target)
     _check_target(path, sources.values())
     if threads is not None and threads < 1:
         raise UnsupportedError(f"threads={threads}: expected a whole number from 1 on.")
     with engine.connected(client, threads or thread_count()) as (connection, here), _opened(path) as journal:
-        slots, at_once = engine.slots_of(connection)
+        budget = Budget(budget_of(memory), *engine.slots_of(connection))
 
         def planned(lengths: Mapping[int, int] | None = None) -> ChunkedPlan:
-            return plan_chunked(
-                node, sources, sizes, budget_of(memory), slots, layout, at_once, chunks, lengths=lengths
-            )
+            return plan_chunked(node, sources, sizes, budget, Asked(layout, chunks, lengths=lengths))
 
         plan = planned()
         fingerprint = fingerprint_of(plan, chunks)
@@ -113,6 +112,20 @@ def store(
             plan = planned({label: length for label, length, _ in before["tiling"]})  # of other workers, or memory
             fingerprint["tiling"] = tiling_of(plan)
         return _store(plan, fingerprint, path, journal, connection, here, resume, progress)
+
+
+def path_of(target: Any) -> Path:
+    """The folder that a target is: a path, or a store or a group of zarr that is in one."""
+    root, inside = target, ""
+    if type(target).__module__.partition(".")[0] == "zarr":
+        inside = getattr(target, "path", "")
+        root = getattr(getattr(target, "store", target), "root", None)
+    if not isinstance(root, str | Path):
+        raise BindError(
+            f"The target is a {type(target).__name__}; expected a path, or a store of zarr that is in a folder: beside "
+            "it there is a journal, which is locked as long as the run goes on."
+        )
+    return (Path(root) / inside).expanduser().resolve()
 
 
 def _check_target(path: Path, sources: Iterable[Source]) -> None:
@@ -130,14 +143,21 @@ def _check_target(path: Path, sources: Iterable[Source]) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[Journal]:
     """The journal of a target, which one run at a time has; `BindError` where nothing can be written there."""
-    try:
+    with _told(path):
         journal = Journal(path.with_name(path.name + ".journal")).open()
-    except OSError as error:
-        raise BindError(f"The target {str(path)!r} cannot be written: {error.strerror or error}.") from None
     try:
         yield journal
     finally:
         journal.close()
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of the system as `BindError`."""
+    try:
+        yield
+    except OSError as error:
+        raise BindError(f"The target {str(path)!r} cannot be written: {error.strerror or error}.") from None
 
 
 def _store(
@@ -157,11 +177,9 @@ def _store(
         journal.remove()
         return Report(plan, str(path), 0, plan.tasks, 0.0)
     with Held(str(path)) as held:
-        try:
+        with _told(path):
             read = {name: held.take(s) if here else _on_disk(s, path) for name, s in plan.sources.items()}
             places = made(plan, path, held if here else None)
-        except OSError as error:
-            raise BindError(f"The target {str(path)!r} cannot be written: {error.strerror or error}.") from None
         # What is in memory is gone with the run that made it, and never noted.
         finished = {tile for tile in noted if places[tile[0]].kind != "held"}
         with Notes(journal) as notes, shown(progress, plan.tasks, len(finished)) as show:
@@ -173,10 +191,22 @@ def _store(
 
             run = Run(replace(plan, sources=read), places, client, plan.slots, finished, note)
             run.all()
-    complete(path, fingerprint)
+    _check_inputs(plan.sources, fingerprint)
+    with _told(path):
+        complete(path, fingerprint)
     shutil.rmtree(scratch_of(path), ignore_errors=True)
     journal.remove()
     return Report(plan, str(path), run.done, len(finished), perf_counter() - begun)
+
+
+def _check_inputs(sources: Mapping[str, Source], fingerprint: Mapping[str, Any]) -> None:
+    """`BindError` where stored data were changed, or lost, while they were read."""
+    for name, source in sources.items():
+        if source.place is not None and source.kind != "held" and source.fingerprint() != fingerprint["inputs"][name]:
+            raise BindError(
+                f"The data for {name}, {source.place!r}, were changed while they were read: some of the result may be "
+                "made of what was there before. Begin anew with resume=False."
+            )
 
 
 def _on_disk(source: Source, path: Path) -> Source:
@@ -206,7 +236,7 @@ def plan_for(
         chunks = None
     else:
         sources, known = bind_sources([node], data, sizes)
-    return plan_chunked(node, sources, known, budget_of(memory), thread_count(), layout, None, chunks)
+    return plan_chunked(node, sources, known, Budget.here(budget_of(memory)), Asked(layout, chunks))
 
 
 class Notes:
@@ -230,8 +260,9 @@ class Notes:
     def __enter__(self) -> Notes:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._write()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with nullcontext() if kind is None else suppress(BindError):  # what has gone wrong already is to be heard of
+            self._write()
 
 
 def fingerprint_of(plan: ChunkedPlan, chunks: int | Sequence[int] | None) -> dict[str, Any]:
@@ -379,8 +410,8 @@ def described(term: Term, plan: ChunkedPlan, lists: Mapping[Select, tuple[str, A
         {"array": plan.cores[core], "labels": [name(la) for la in own]}
         for core, own in zip(term.cores, term.slots, strict=True)
     ]
-    coefficient = layout.coefficient
-    number = [coefficient.real, coefficient.imag] if isinstance(coefficient, complex) else float(coefficient)
+    coefficient = plain(layout.coefficient)
+    number = [coefficient.real, coefficient.imag] if isinstance(coefficient, complex) else coefficient
     scatter = {}
     for column, (select, row) in term.scatter.items():
         way: dict[str, Any] = {"row": None if row is None else name(row)}

@@ -14,10 +14,12 @@ from typing import NamedTuple
 from tensordsl.chunked.cutting import Part, Read, Stage
 from tensordsl.labels import Groups, Label, classes
 
-BANDWIDTH = 1e9  # bytes a second that are read or written, about
+BANDWIDTH = 1e9  # bytes a second that one worker reads and writes, about
+STORE = 2e10  # bytes a second that a store gives all workers together, about
 FLOPS = 2e10  # a second and a core, in products of matrices, about
 TASK = 3e-3  # seconds that the engine and the store take for one task, about
 DECODED = 10  # chunks that zarr decodes side by side
+GAIN = 0.98  # of the time, to which shorter tiles have to bring it
 PIECE = 2e-4  # seconds that the call for one piece of a sum takes, about
 
 
@@ -251,8 +253,9 @@ def choose(
 ) -> tuple[Tiling, int]:
     """The lengths that take the least time of those whose tasks hold no more than the limit; and the least there is.
 
-    From tiles of a chunk on, the length whose doubling gains most is doubled, as long as none loses: ends, as no length
-    passes its size.
+    From tiles of a chunk on, the length is doubled or halved that gains most by it, as long as any does. Shorter tiles
+    than chunks give more tasks, for many workers; the chunks are then read by several. It ends: the time never grows,
+    and where it does not fall lengths grow.
     """
     one = wanted.classes
     roots = sorted({one[label] for label in sizes})
@@ -286,14 +289,20 @@ def choose(
     while True:
         tried = []
         for root in roots:
-            if root not in fixed and lengths[root] < extent[root]:
-                longer = {**lengths, root: min(extent[root], 2 * lengths[root])}
-                candidate = tiling(longer)
-                if held(candidate) <= limit:
-                    tried.append((seconds(candidate), root, longer))
-        if not tried or min(tried)[0] > best * (1 + 1e-9):  # of two that take as long, the one of fewer tiles
+            if root in fixed:
+                continue
+            for length in (min(extent[root], 2 * lengths[root]), ceil(lengths[root] / 2)):
+                other = {**lengths, root: length}
+                if length == lengths[root] or held(tiling(other)) > limit:
+                    continue
+                found = seconds(tiling(other))
+                # Of two that take as long the one of fewer tiles: longer ones may gain nothing, shorter ones have to.
+                longer = length > lengths[root]
+                if (longer and found <= best * (1 + 1e-9)) or (not longer and found < best * GAIN):
+                    tried.append((found, root, other))
+        if not tried:
             return tiling(lengths), least
-        best, _, lengths = min(tried)
+        best, _, lengths = min(tried, key=lambda move: move[:2])
 
 
 def kin_of(outputs: Sequence[Groups]) -> Iterator[tuple[Label, Label]]:

@@ -6,9 +6,10 @@ labels, the first the slowest. The pattern of several terms is the sum of such m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,8 +59,17 @@ def positions_of(select: Select) -> Array:
     return np.asarray(select.positions, np.int64)
 
 
-def along(layout: Layout, group: Group, axes: Sequence[Label], kind: Any) -> Array:
-    """The place on an axis of the value that its group of labels stands for, to be broadcast over the axes."""
+def along(
+    layout: Layout,
+    group: Group,
+    axes: Sequence[Label],
+    kind: Any,
+    ranges: Mapping[Label, tuple[int, int]] = MappingProxyType({}),
+) -> Array:
+    """The place on an axis of the value that its group of labels stands for, to be broadcast over the axes.
+
+    `ranges` are the parts of labels that are meant; of others, all.
+    """
 
     def digit(label: Label) -> Array:
         if label in layout.scatter:
@@ -71,7 +81,7 @@ def along(layout: Layout, group: Group, axes: Sequence[Label], kind: Any) -> Arr
             return np.asarray(select.start + select.step * digit(row), kind)
         shape = [1] * len(axes)
         shape[axes.index(label)] = -1
-        return np.arange(layout.sizes[label], dtype=kind).reshape(shape)
+        return np.arange(*ranges.get(label, (0, layout.sizes[label])), dtype=kind).reshape(shape)
 
     place = np.zeros([1] * len(axes), kind)
     for label in group:

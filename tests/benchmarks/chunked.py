@@ -25,6 +25,13 @@ from typing import Any
 import numpy as np
 
 Row = dict[str, Any]
+MOVED: list[float] = []  # what the plan of this process reads and writes, in times of the least
+
+
+def tasks_of(plan: Any) -> int:
+    """The tasks of a plan, what it moves noted."""
+    MOVED.append((plan.bytes_read + plan.bytes_written) / max(1, plan.bound_bytes))
+    return int(plan.tasks)
 
 
 # --- the rows: for each a maker of data, and contenders ------------------------------------------------------------
@@ -68,7 +75,7 @@ def store_flagship(folder: Path, size: int, chunk: int, **options: Any) -> tuple
 
     data = {"A": folder / "A.zarr", "x": folder / "x.npy"}
     report = td.store(flagship(size), data, folder / "ours.zarr", memory="2GiB", resume=False, **options)
-    return None, report.plan.tasks
+    return None, tasks_of(report.plan)
 
 
 def structured_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
@@ -173,7 +180,7 @@ def products(folder: Path, build: Callable[[Any, Any], Any], memory: str) -> tup
     report = td.store(e, data, folder / "ours.zarr", memory=memory, resume=False)
     import zarr
 
-    return float(np.abs(zarr.open_array(str(folder / "ours.zarr"), mode="r")[:64, :64]).sum()), report.plan.tasks
+    return float(np.abs(zarr.open_array(str(folder / "ours.zarr"), mode="r")[:64, :64]).sum()), tasks_of(report.plan)
 
 
 def matmul_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
@@ -237,9 +244,187 @@ def three_by_hand(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
     return float(np.abs((a[:64] @ b @ a)[:, :64]).sum()), 1
 
 
-def row(sizes: tuple[int, int], quick: tuple[int, int], ours: Any, by_hand: Any, dask: Any = None) -> Row:
+# --- tensors ------------------------------------------------------------------------------------------------------
+
+
+def tensors(folder: Path, **arrays: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    """Arrays of zarr of the shapes and chunks given, written chunk by chunk along the first axis."""
+    import zarr
+
+    rng = np.random.default_rng(2)
+    for name, (shape, chunks) in arrays.items():
+        place = str(folder / f"{name}.zarr")
+        stored = zarr.create_array(place, shape=shape, chunks=chunks, dtype="f8", compressors=None)
+        for start in range(0, shape[0], chunks[0]):
+            stop = min(start + chunks[0], shape[0])
+            stored[start:stop] = rng.normal(size=(stop - start, *shape[1:]))
+
+
+def forget_files() -> None:
+    """Files are read from the disk again, where that can be asked for."""
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("1")
+    except OSError:
+        print("  (files may be read from memory: only root can have them forgotten)", file=sys.stderr)
+
+
+def einsum(text: str, folder: Path, *names: str) -> tuple[Any, dict[str, Path]]:
+    import tensordsl as td
+
+    stored = opened(folder, *names)
+    return td.einsum(text, *(td.tensor(n, *a.shape) for n, a in zip(names, stored, strict=True))), {
+        name: folder / f"{name}.zarr" for name in names
+    }
+
+
+RANK = 16
+
+
+def mttkrp_data(folder: Path, size: int, chunk: int) -> None:
+    tensors(folder, T=((size,) * 3, (chunk,) * 3), B=((size, RANK), (size, RANK)), C=((size, RANK), (size, RANK)))
+
+
+def mttkrp_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int, float]:
+    forget_files()
+    begun = time.perf_counter()
+    e, data = einsum("ijk,jr,kr->ir", folder, "T", "B", "C")
+    found = e.evaluate(data, memory="2GiB")
+    return float(np.abs(found).sum()), 1, time.perf_counter() - begun
+
+
+def mttkrp_by_hand(folder: Path, size: int, chunk: int) -> tuple[Any, int, float]:
+    """A loop over the chunks, which reads each and multiplies it: its time is mostly that of the disk."""
+    forget_files()
+    begun = time.perf_counter()
+    tensor, *factors = opened(folder, "T", "B", "C")
+    b, c = (factor[...] for factor in factors)
+    found = np.zeros((size, RANK))
+    starts = range(0, size, chunk)
+    for i in starts:
+        for j in starts:
+            for k in starts:
+                part = tensor[i : i + chunk, j : j + chunk, k : k + chunk]
+                found[i : i + chunk] += np.einsum("ijr,jr->ir", part @ c[k : k + chunk], b[j : j + chunk])
+    return float(np.abs(found).sum()), len(starts) ** 3, time.perf_counter() - begun
+
+
+def mttkrp_disk(folder: Path, size: int, chunk: int) -> tuple[Any, int, float]:
+    """The files of the tensor, read one after the other, and nothing done with them: the rate of the disk."""
+    forget_files()
+    begun = time.perf_counter()
+    buffer = bytearray(chunk**3 * 8 + (1 << 20))
+    files = [file for file in (folder / "T.zarr").rglob("*") if file.is_file() and file.name != "zarr.json"]
+    for name in files:
+        with open(name, "rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+    return None, len(files), time.perf_counter() - begun
+
+
+def six_data(folder: Path, size: int, chunk: int) -> None:
+    shape, chunks = (size, size, *(4,) * 6), (size, size, *(chunk,) * 6)
+    tensors(folder, X=(shape, chunks), Y=(shape, chunks))
+
+
+SIX = "ijabcdef,klabcdef->ijkl"
+
+
+def total(folder: Path, name: str) -> float:
+    import zarr
+
+    return float(np.abs(zarr.open_array(str(folder / name), mode="r")[0]).sum())
+
+
+def six_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import tensordsl as td
+
+    e, data = einsum(SIX, folder, "X", "Y")
+    report = td.store(e, data, folder / "ours.zarr", memory="40MB", resume=False)
+    return total(folder, "ours.zarr"), tasks_of(report.plan)
+
+
+def six_by_hand(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import zarr
+
+    first, second = (found[...].reshape(size**2, -1) for found in opened(folder, "X", "Y"))
+    zarr.create_array(str(folder / "hand.zarr"), data=(first @ second.T).reshape((size,) * 4), chunks=(size,) * 4)
+    return total(folder, "hand.zarr"), 1
+
+
+def six_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import dask.array as da
+
+    value = da.einsum(SIX, *as_dask(folder, "X", "Y"))
+    value.to_zarr(str(folder / "dask.zarr"))
+    return total(folder, "dask.zarr"), len(value.__dask_graph__())
+
+
+def eight_data(folder: Path, size: int, chunk: int) -> None:
+    shape, chunks = (64 * size, *(size,) * 4), (64 * size, size, size, chunk, chunk)
+    tensors(folder, X=(shape, chunks), Y=(shape, chunks))
+
+
+EIGHT = "aijkl,amnop->ijklmnop"
+
+
+def eight_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import tensordsl as td
+
+    e, data = einsum(EIGHT, folder, "X", "Y")
+    report = td.store(e, data, folder / "ours.zarr", memory="1GB", resume=False)
+    return total(folder, "ours.zarr"), tasks_of(report.plan)
+
+
+def eight_by_hand(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import zarr
+
+    first, second = (found[...].reshape(64 * size, -1) for found in opened(folder, "X", "Y"))
+    out = zarr.create_array(
+        str(folder / "hand.zarr"), shape=(size,) * 8, chunks=(1, 1, *(size,) * 6), dtype="f8", compressors=None
+    )
+    rows = size**3
+    for i in range(size):
+        out[i] = (first[:, i * rows : (i + 1) * rows].T @ second).reshape((size,) * 7)
+    return total(folder, "hand.zarr"), size
+
+
+def eight_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import dask.array as da
+
+    value = da.einsum(EIGHT, *as_dask(folder, "X", "Y"))
+    value.to_zarr(str(folder / "dask.zarr"))
+    return total(folder, "dask.zarr"), len(value.__dask_graph__())
+
+
+def no_data(folder: Path, size: int, chunk: int) -> None:
+    """For what is planned alone."""
+
+
+def outer_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import tensordsl as td
+
+    i, j = td.dims("i j")
+    plan = td.plan(td.outer(td.vector("u", i), td.vector("v", j)), chunks=chunk, memory="2GiB", i=size, j=size)
+    return None, tasks_of(plan)
+
+
+def outer_by_hand(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    return None, (-(-size // 4000)) ** 2  # blocks of 128 MB
+
+
+def outer_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
+    import dask.array as da
+
+    u = da.ones(size, chunks=chunk)
+    return None, da.einsum("i,j->ij", u, u).npartitions
+
+
+def row(
+    sizes: tuple[int, int], quick: tuple[int, int], ours: Any, by_hand: Any, dask: Any = None, data: Any = matrices,
+    **more: Any,
+) -> Row:  # fmt: skip
     contenders = {"ours": ours, "by hand": by_hand} | ({} if dask is None else {"dask": dask})
-    return {"sizes": sizes, "quick": quick, **contenders}
+    return {"sizes": sizes, "quick": quick, "data": data, **contenders, **more}
 
 
 ROWS: dict[str, Row] = {
@@ -251,23 +436,28 @@ ROWS: dict[str, Row] = {
     "matmul": row((12_000, 1000), (400, 100), matmul_ours, matmul_by_hand, matmul_dask),
     "three-matrices": row((8_000, 500), (400, 100), three_ours, three_by_hand, three_dask),
     "product-twice": row((2_048, 128), (400, 100), three_ours, three_by_hand, twice_dask),
+    "six-axes": row((32, 2), (6, 2), six_ours, six_by_hand, six_dask, six_data),
+    "outer": row((100_000, 10_000), (1_000, 100), outer_ours, outer_by_hand, outer_dask, no_data),
+    "mttkrp": row((1_260, 210), (40, 10), mttkrp_ours, mttkrp_by_hand, None, mttkrp_data, disk=mttkrp_disk),
+    "eight-axes": row((16, 8), (4, 2), eight_ours, eight_by_hand, eight_dask, eight_data),
 }
-CONTENDERS = ("by hand", "ours", "dask")
+CONTENDERS = ("by hand", "ours", "dask", "disk")
 
 
 def measure(name: str, contender: str, folder: Path, size: int, chunk: int) -> dict[str, Any]:
     """One contender, in this process."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begun = time.perf_counter()
-    value, tasks = ROWS[name][contender](folder, size, chunk)
-    seconds = time.perf_counter() - begun
+    value, tasks, *own = ROWS[name][contender](folder, size, chunk)
+    seconds = own[0] if own else time.perf_counter() - begun
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"seconds": seconds, "peak": peak / 1024, "tasks": tasks, "value": value}
+    return {"seconds": seconds, "peak": peak / 1024, "tasks": tasks, "value": value, "moved": max(MOVED, default=None)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", default=[""])
+    parser.add_argument("--contenders", nargs="+", default=CONTENDERS)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=300.0, help="the most that a contender may take")
@@ -285,11 +475,12 @@ def main() -> None:
         size, chunk = about["quick" if given.quick else "sizes"]
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
-            matrices(folder, size, chunk)
+            about["data"](folder, size, chunk)
             print(f"\n{name}: {size}, chunks of {chunk}")
             found: dict[str, list[dict[str, Any]]] = {}
+            contenders = [c for c in CONTENDERS if c in about and c in given.contenders]
             for _ in range(1 if given.quick else given.rounds):
-                for contender in (c for c in CONTENDERS if c in about):
+                for contender in contenders:
                     command = [sys.executable, __file__, "--one", name, contender, str(folder), str(size), str(chunk)]
                     try:
                         limit = given.seconds
@@ -304,15 +495,17 @@ def main() -> None:
                         print(f"  {contender:8s} {reason}")
                     for result in ("ours.zarr", "hand.zarr", "dask.zarr"):
                         shutil.rmtree(folder / result, ignore_errors=True)
-            values = [runs[0]["value"] for runs in found.values()]
-            assert all(v is None for v in values) or np.allclose(values, values[0], rtol=1e-6), (name, values)
-            hand = np.median([run["seconds"] for run in found["by hand"]])
+            values = [runs[0]["value"] for runs in found.values() if runs[0]["value"] is not None]
+            assert not values or np.allclose(values, values[0], rtol=1e-6), (name, values)
+            hand = np.median([run["seconds"] for run in found.get("by hand", found.get("ours", []))])
             for contender, runs in found.items():
                 seconds = float(np.median([run["seconds"] for run in runs]))
                 peak, tasks = max(run["peak"] for run in runs), runs[0]["tasks"]
                 words = f"{seconds:8.2f} s  {seconds / hand:6.2f} x by hand  {peak:7.0f} MiB  {tasks:7,} tasks"
-                print(f"  {contender:8s} {words}")
-                results.append({"row": name, "contender": contender, "seconds": seconds, "peak": peak, "tasks": tasks})
+                moved = runs[0]["moved"]
+                print(f"  {contender:8s} {words}{'' if moved is None else f'  {moved:.2f} x the least moved'}")
+                about_it = {"row": name, "contender": contender, "seconds": seconds, "peak": peak, "tasks": tasks}
+                results.append({**about_it, "moved": moved})
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))
 

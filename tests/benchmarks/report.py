@@ -171,10 +171,11 @@ def page(run: dict[str, Any]) -> str:
 
 
 HOW = """Each contender is a process of its own. All have the same data in float64 and the same {threads} threads; their
-results are compared with the reference before anything is timed, and they take turns, round by round. *First* is the
-first result from nothing but the data and an imported package: building, deriving, compiling, running. *Steady* is the
-median of later calls. A ratio is the median of the ratios of the rounds. *Peak RSS* is of the whole process after its
-first result, its packages included. A peer that gives no result says why."""
+results are compared with the reference before anything is timed, and they take turns, round by round; short calls go on
+for 30 ms in each turn before they are counted. *First* is the first result from nothing but the data and an imported
+package: building, deriving, compiling, running. *Steady* is the median of later calls. A ratio is the median of the
+ratios of the rounds. *Peak RSS* is of the whole process after its first result, its packages included. A peer that
+gives no result says why."""
 
 PAGES = """Results of 100 MB and more are measured twice, for NumPy asks for huge pages, and JAX and PyTorch do only
 when `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` and `THP_MEM_ALLOC_ENABLE=1` are set."""

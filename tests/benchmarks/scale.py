@@ -22,7 +22,7 @@ import numpy as np
 import tensordsl as td
 from tensordsl.chunked.binding import declared_sources
 from tensordsl.chunked.plan import ChunkedPlan
-from tensordsl.chunked.planning import plan_chunked
+from tensordsl.chunked.planning import Budget, plan_chunked
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
 WORKERS = (1, 2, 16, 64, 256, 1024)
@@ -78,7 +78,7 @@ def simulate(plan: ChunkedPlan, machine: Machine, workers: int) -> Run:
 
 def planned(e: Any, sizes: dict[str, int], chunk: int, workers: int, memory: int) -> ChunkedPlan:
     sources, known = declared_sources([e], sizes, chunk)
-    return plan_chunked(e, sources, known, memory, workers, None, 1)
+    return plan_chunked(e, sources, known, Budget(memory, workers, 1))
 
 
 def measured() -> tuple[Machine, list[tuple[str, float, float]]]:
