@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,14 +24,14 @@ from strategies import DIMS, Case, cases, close
 
 import tensordsl as td
 from tensordsl.chunked import engine, sources
-from tensordsl.chunked.binding import bind_sources
+from tensordsl.chunked.binding import bind_sources, declared_sources
 from tensordsl.chunked.computing import factored_of
 from tensordsl.chunked.journal import Journal
 from tensordsl.chunked.plan import ChunkedPlan, shape_of
 from tensordsl.chunked.planning import Asked, Budget, plan_chunked
 from tensordsl.chunked.runs import Held, job_of, make_block, make_tile
 from tensordsl.chunked.sources import HELD, source_of
-from tensordsl.chunked.tiling import Blocks, Tiling, Wanted, choose, product_of
+from tensordsl.chunked.tiling import FLOPS, Blocks, Tiling, Wanted, choose, product_of
 
 k, m, n = td.dims("k m n")
 A, B, x, y = td.matrix("A", k, k), td.matrix("B", k, m), td.vector("x", k), td.vector("y", m)
@@ -765,6 +766,80 @@ def test_the_report_and_the_attributes_say_what_is_there(stored: dict[str, Any],
     td.store(td.exp(A), {"A": stored["A"]}, tmp_path / "E.zarr")
     with pytest.raises(td.BindError, match="no structured store"):
         td.open(tmp_path / "E.zarr")
+
+
+@pytest.mark.parametrize("workers", [2, 64, 256])
+def test_tiles_are_shorter_than_chunks_where_workers_would_wait(workers: int) -> None:
+    """A product of matrices in 25 chunks each: with more workers than that, nearly each of them has a task."""
+    found, sizes = declared_sources([A @ A], {"k": 100_000}, 20_000)
+    plan = plan_chunked(A @ A, found, sizes, Budget(2**38, workers, 1))
+    assert plan.tasks > 0.7 * workers
+    waves = -(-plan.tasks // workers)
+    assert plan.tasks / (waves * workers) > 0.7  # and few wait for the last ones
+    assert plan.seconds < 1.4 * plan.flops / FLOPS / workers
+    assert plan.peak_bytes < 2**38
+
+
+def test_tiles_are_no_shorter_where_that_gains_nothing() -> None:
+    found, sizes = declared_sources([A * 2], {"k": 20_000}, 5_000)
+    plan = plan_chunked(A * 2, found, sizes, Budget(2**33, 2, 2))
+    assert all(length >= 5_000 for length in plan.tiling.lengths.values())
+
+
+def test_targets_that_are_stores_of_zarr(stored: dict[str, Any], tmp_path: Path) -> None:
+    for target, place in (
+        (zarr.storage.LocalStore(tmp_path / "one.zarr"), tmp_path / "one.zarr"),
+        (zarr.open_group(tmp_path / "two.zarr").store_path, tmp_path / "two.zarr"),
+    ):
+        shutil.rmtree(place, ignore_errors=True)  # a group that is there is somebody's
+        td.store(FLAGSHIP, stored, target)
+        np.testing.assert_allclose(td.open(place).todense(), flagship(DATA["A"], DATA["x"]))
+    for other in (zarr.storage.MemoryStore(), 3, None):
+        with pytest.raises(td.BindError, match=r"expected a path, or a store of zarr that is in a folder"):
+            td.store(FLAGSHIP, stored, other)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_dtype_that_was_not_foreseen(whole: bool, tmp_path: Path) -> None:
+    """A function that no small array is in the domain of: what it gives is kept where floats hold it, or refused."""
+    big = 2**53 + 1 if whole else 2**53
+
+    def count(array: np.ndarray) -> np.ndarray:
+        if len(array) < 3:
+            raise td.BindError("too short")
+        return np.full(len(array), big, np.int64) - array.astype(np.int64) * 0
+
+    rule = {"shape": lambda v: v, "jacobian": lambda value, place: td.zeros(k, k)}
+    counted = td.primitive(**rule, name=f"counted{whole}")(count)  # type: ignore[arg-type]
+    data = {"x": np.arange(6), "k": 6}
+    if whole:
+        with pytest.raises(td.BindError, match="A function gives int64 for these data, and float64 was planned"):
+            td.store(counted(x), data, tmp_path / "c.zarr")
+    else:
+        td.store(counted(x), data, tmp_path / "c.zarr")
+        assert (zarr.open_array(tmp_path / "c.zarr", mode="r")[...] == big).all()
+
+
+def test_numbers_have_the_dtypes_of_numpy(tmp_path: Path) -> None:
+    """Of structure, of whole numbers, and of both with coefficients; read back from either layout."""
+    whole = np.arange(36).reshape(6, 6)
+    for place, (e, wanted) in enumerate(
+        (
+            (A + td.identity(k), "int64"),
+            (td.jacobian(A * td.outer(x, x), x), "int64"),
+            (A / 2 + td.identity(k), "float64"),
+            (2 * td.diag(x), "int64"),
+            (td.identity(k) * 3, "float64"),
+        )
+    ):
+        data = {s.name: whole if s.ndim == 2 else whole[0] for s in e.symbols} | {"k": 6}
+        assert np.asarray(e.evaluate(data)).dtype == wanted
+        for layout in ("structured", "dense"):
+            target = tmp_path / f"{place}{layout}.zarr"
+            assert td.store(e, data, target, layout=layout).plan.dtype == wanted
+            found = zarr.open_array(target, mode="r")[...] if layout == "dense" else td.open(target).todense()
+            assert found.dtype == wanted
+            np.testing.assert_array_equal(found, e.evaluate(data))
 
 
 # --- stores of any kind -------------------------------------------------------------------------------------------

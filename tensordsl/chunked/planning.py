@@ -134,7 +134,7 @@ def _tiling(plan: ChunkedPlan, cutter: Cutter, budget: Budget, asked: Asked) -> 
     def seconds(tiling: Tiling) -> float:
         found = replace(plan, tiling=tiling)
         each = found.seconds * min(budget.slots, found.tasks) / max(1, found.tasks)
-        return found.seconds + found.tasks * max(0.0, each - LONGEST)  # what is long is lost where a worker is
+        return found.seconds + max(0.0, each - LONGEST)  # what is long is lost where a worker is
 
     units = _units(cutter, plan.sources)
     arrays = {name: Stored(_itemsize(source.dtype), source.chunks) for name, source in plan.sources.items()}

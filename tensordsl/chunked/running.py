@@ -103,14 +103,18 @@ class Job:
         return numbers(found.reshape([hi - lo for lo, hi in ranges]))
 
     def put(self, name: str, tiles: Tiles, value: Array) -> None:
-        """Store a tile of a stage. `BindError` for one that would not be the same in the dtype that was planned."""
+        """Store a tile of a stage."""
+        region, _, _ = self.region(self.stages[name].axes, tiles)
+        self.write(name, region, value)
+
+    def write(self, name: str, region: tuple[slice, ...], value: Array) -> None:
+        """Store a part of an array. `BindError` for one that would not be the same in the dtype that was planned."""
         planned = self.sources[name].dtype
         if not fits(value, planned):
             raise BindError(
                 f"A function gives {value.dtype} for these data, and {planned} was planned for what it gives. Give "
                 "data of the dtype that its value has, or store its value and give that as data of its own."
             )
-        region, _, _ = self.region(self.stages[name].axes, tiles)
         shape = [1 if part.stop is None else part.stop - part.start for part in region]
         self.sources[name].write(region, value.reshape(shape))
 

@@ -70,7 +70,7 @@ def make_block(job: PlannedJob, block: tuple[int, ...], places: tuple[int, ...])
         sizes[label] = hi - lo
     value = call(sum_of(terms, sizes), pieces, {})
     region, _, _ = job.region(axes_of(terms[0]), at)
-    job.sources["result"].write(region, np.asarray(value).reshape([part.stop - part.start for part in region]))
+    job.write("result", region, np.asarray(value))
 
 
 def do_all(job: PlannedJob, function: Callable[..., Any], calls: Sequence[Any]) -> list[Any]:

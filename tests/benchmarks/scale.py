@@ -55,7 +55,7 @@ class Run(NamedTuple):
 def simulate(plan: ChunkedPlan, machine: Machine, workers: int) -> Run:
     """How long the tasks of a plan take, handed out one after the other to the worker that is free first."""
     moved = (plan.bytes_read + plan.bytes_written) / plan.tasks
-    bandwidth = min(machine.bandwidth, machine.store / workers)
+    bandwidth = min(machine.bandwidth, machine.store / min(workers, plan.tasks))
     computing, moving = plan.flops / plan.tasks / machine.flops, moved / bandwidth
     each = max(computing, moving) + machine.overhead
     free = [0.0] * workers
@@ -162,8 +162,8 @@ def page(machine: Machine, rows: list[tuple[str, float, float]]) -> str:
     lines += [
         "",
         "What is read and written once is limited by the store from a few tens of workers on, whatever their number;",
-        "a matrix product goes on to gain as long as there are tiles for all. The planner makes no tiles shorter than",
-        "the chunks that are stored, which is why 256 workers and more have too few here.",
+        "a matrix product goes on to gain as long as there are tiles for all. Where workers would wait the planner makes",
+        "tiles shorter than the chunks that are stored, as long as what is read again for that does not take longer.",
         "",
     ]
     return "\n".join(lines)
