@@ -16,7 +16,7 @@ BLOCK = 2500
 
 
 def make(folder: Path, assets: int, seed: int = 0) -> None:
-    """Write sigma.zarr, a matrix of the same shape to multiply with, and the weights, weights.npy."""
+    """Write sigma.zarr and the weights, weights.npy."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     loadings = rng.normal(size=(assets, FACTORS)) * 0.2 / np.sqrt(FACTORS)

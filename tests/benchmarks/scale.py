@@ -162,8 +162,8 @@ def page(machine: Machine, rows: list[tuple[str, float, float]]) -> str:
     lines += [
         "",
         "What is read and written once is limited by the store from a few tens of workers on, whatever their number;",
-        "a matrix product goes on to gain as long as there are tiles for all. Where workers would wait the planner makes",
-        "tiles shorter than the chunks that are stored, as long as what is read again for that does not take longer.",
+        "a matrix product goes on to gain as long as there are tiles for all. Where workers would wait the planner",
+        "makes tiles shorter than the chunks that are stored, unless what is read again for that takes longer.",
         "",
     ]
     return "\n".join(lines)
