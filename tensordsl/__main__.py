@@ -2,7 +2,7 @@
 
 import sys
 
-from tensordsl.cli import main
+from tensordsl.command.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import os
 import pickle
 import shutil
@@ -185,6 +187,38 @@ def test_a_structural_zero_is_zero_whatever_the_data_hold() -> None:
     np.testing.assert_array_equal(found, FLAGSHIP.evaluate(data))
 
 
+@pytest.mark.parametrize("chunk", [2, 5, 11])
+def test_zeros_keep_their_signs_and_what_is_not_finite_its_place(chunk: int, tmp_path: Path) -> None:
+    """In any chunks, in either layout and by dask: the bits are those of NumPy, of chunks of -0.0 alone too."""
+    a = DATA["A"].copy()
+    a[:5], a[7, 3], a[8, 1], a[9, 9] = -0.0, np.inf, -np.inf, np.nan
+    v = np.abs(DATA["x"])
+    v[4] = np.inf
+    e = td.maximum(A, -7) * x
+    zarr.create_array(str(tmp_path / "A.zarr"), data=a, chunks=(chunk, chunk), config={"write_empty_chunks": True})
+    stored = {"A": tmp_path / "A.zarr", "x": v}
+    with np.errstate(all="ignore"):
+        wanted = np.maximum(a, -7) * v
+        for layout in ("structured", "dense"):
+            td.store(e, stored, tmp_path / f"{layout}.zarr", layout=layout, memory=30_000)
+        lazy = td.compile(e)(A=pytest.importorskip("dask.array").from_array(a, chunks=chunk), x=v).compute()
+    structured = td.open(tmp_path / "structured.zarr").todense()
+    for found in (structured, zarr.open_array(tmp_path / "dense.zarr", mode="r")[...], lazy):
+        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(np.signbit(found), np.signbit(wanted))
+
+
+def test_more_labels_than_letters(tmp_path: Path) -> None:
+    """A chain of 56 matrices is one contraction of 57 labels."""
+    chain = [td.matrix(f"M{place}", 3, 3) for place in range(56)]
+    values = np.random.default_rng(9).normal(size=(56, 3, 3))
+    e = functools.reduce(operator.matmul, chain)
+    data = {symbol.name: value for symbol, value in zip(chain, values, strict=True)}
+    td.store(e, data, tmp_path / "J.zarr", layout="dense", memory=20_000)
+    found = zarr.open_array(tmp_path / "J.zarr", mode="r")[...]
+    np.testing.assert_allclose(found, functools.reduce(operator.matmul, values), rtol=1e-9)
+
+
 # --- what is planned ----------------------------------------------------------------------------------------------
 
 
@@ -340,6 +374,20 @@ def test_data_that_change_under_one_name(tmp_path: Path) -> None:
     td.store(3 * x, {"x": da.ones(5)}, tmp_path / "J.zarr")
     with pytest.raises(td.BindError, match="inputs"):
         td.store(3 * x, {"x": da.zeros(5)}, tmp_path / "J.zarr")
+
+
+@pytest.mark.parametrize("layout", ["structured", "dense"])
+def test_places_that_do_not_lie_on_an_axis(layout: str, tmp_path: Path) -> None:
+    """Refused when the data are bound, as in memory: read from the wrong end they would give other numbers."""
+    short = {"x": np.arange(3.0), "A": np.ones((3, 3))}
+    for e in (x[k - 5] * 2, x[:4] * 2, td.jacobian(A[[5, 1]] @ x, x)):
+        data = {symbol.name: short[symbol.name] for symbol in e.symbols}
+        with pytest.raises(td.BindError, match=r"does not lie on an axis of size 3"):
+            td.store(e, data, tmp_path / "J.zarr", layout=layout)
+        with pytest.raises(td.BindError, match=r"does not lie on an axis of size 3"):
+            td.plan(e, k=3, memory="1MB", chunks=2)
+    with pytest.raises(td.BindError, match=r"The size k must be a whole number that is not negative, not 2\.5"):
+        td.store(td.ones(k, k) * 2, {"k": 2.5}, tmp_path / "J.zarr")
 
 
 def test_chains_are_products_of_two(stored: dict[str, Any]) -> None:

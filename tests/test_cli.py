@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import tensordsl as td
-from tensordsl import cli
-from tensordsl.cli import main
-from tensordsl.terminal import Page
+from tensordsl.command import cli, results
+from tensordsl.command.cli import main
+from tensordsl.command.terminal import Page
 
 FLAGSHIP = "A * outer(x, x)"
 
@@ -258,7 +258,7 @@ def test_a_terminal_gets_colours_and_its_own_width(monkeypatch, width):
     terminal = Terminal()
     page = Page(stream=terminal, width=width)
     problem = cli.understand("B @ X @ C + D * outer(u, v)", "X", 1, {}, "numpy")
-    cli.introduce(page, problem)
+    results.introduce(page, problem)
     page.readings(cli.readings(problem.node, problem.wrt), cli.make_plan(problem.result))
     assert "\x1b[" in terminal.getvalue()
     shown = [cli.Text.from_ansi(line).plain.rstrip() for line in terminal.getvalue().splitlines()]

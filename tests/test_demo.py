@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import tensordsl as td
-from tensordsl import demo
-from tensordsl.cli import main
-from tensordsl.terminal import Page
+from tensordsl.command import demo
+from tensordsl.command.cli import main
+from tensordsl.command.terminal import Page
 
 
 def by_hand(S, w):

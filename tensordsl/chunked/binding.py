@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import index
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from tensordsl.chunked.sources import Source, source_of
 from tensordsl.dims import bind as bind_sizes
 from tensordsl.dims import evaluate
 from tensordsl.errors import BindError, PlanError, show_shape
-from tensordsl.execution.binding import needed_symbols
+from tensordsl.execution.binding import check_sizes, needed_symbols, sizes_shown, whole
 from tensordsl.expr import Expr, Symbol
 from tensordsl.program.build import dimensions
 
@@ -34,21 +33,14 @@ def bind_sources(
             f"There is no data for {', '.join(missing)}; given were {', '.join(sorted(given)) or 'none'}. Give an "
             "array or a path for each."
         )
-    sources, pairs = {}, []
+    sources: dict[str, Source] = {}
+    pairs = []
     for symbol in symbols:
-        source = source_of(symbol.name, given[symbol.name])
-        if len(source.shape) != symbol.ndim:
-            raise BindError(
-                f"The data for {symbol.name} has {len(source.shape)} axes, shape {show_shape(source.shape)}; expected "
-                f"{symbol.ndim}, shape {show_shape(symbol.shape)}."
-            )
-        sources[symbol.name] = source
-        pairs += [
-            (size, actual, f"axis {place} of {symbol.name} (its data has shape {show_shape(source.shape)})")
-            for place, (size, actual) in enumerate(zip(symbol.shape, source.shape, strict=True))
-        ]
+        source = sources[symbol.name] = source_of(symbol.name, given[symbol.name])
+        pairs += sizes_shown(symbol, source.shape)
     names = dimensions(expressions) | {dim.name for e in expressions for dim in e.dims}
-    known = {name: index(given[name]) for name in names if is_size(given.get(name))} | dict(sizes or {})
+    known = {name: whole(name, given[name]) for name in names if name in given and name not in sources}
+    known |= dict(sizes or {})
     for key, value in data.items():  # a symbol that the expression has lost may show a size
         if isinstance(key, Symbol) and key.name not in sources and not names <= known.keys():
             shape = source_of(key.name, value).shape
@@ -60,12 +52,8 @@ def bind_sources(
         raise BindError(
             f"No array fixes the size {', '.join(lost)}. Give it with the data, as in {{'{lost[0]}': 5, ...}}."
         )
+    check_sizes(expressions, found)
     return sources, found
-
-
-def is_size(value: Any) -> bool:
-    """Whether a value is a whole number."""
-    return hasattr(value, "__index__") and not isinstance(value, bool) and not getattr(value, "ndim", 0)
 
 
 def declared_sources(
@@ -89,4 +77,5 @@ def declared_sources(
             )
         found = None if each is None else tuple(min(size, int(part)) for size, part in zip(shape, each, strict=True))
         sources[symbol.name] = Source(symbol.name, shape, np.dtype(float), found, None, "declared")
+    check_sizes(expressions, sizes)
     return sources, {name: sizes[name] for name in names}

@@ -253,9 +253,9 @@ def choose(
 ) -> tuple[Tiling, int]:
     """The lengths that take the least time of those whose tasks hold no more than the limit; and the least there is.
 
-    From tiles of a chunk on, the length is doubled or halved that gains most by it, as long as any does. Shorter tiles
-    than chunks give more tasks, for many workers; the chunks are then read by several. It ends: the time never grows,
-    and where it does not fall lengths grow.
+    From tiles of a chunk on, lengths are doubled or halved, those first that gain most by it, as long as any does.
+    Shorter tiles than chunks give more tasks, for many workers; the chunks are then read by several. It ends: the time
+    never grows, and where it does not fall lengths grow.
     """
     one = wanted.classes
     roots = sorted({one[label] for label in sizes})
@@ -286,23 +286,30 @@ def choose(
         longest = max(shorter, key=lambda root: (lengths[root], root))
         lengths[longest] = ceil(lengths[longest] / 2)
     best = seconds(tiling(lengths))
+
+    def better(root: Label, length: int) -> float | None:
+        """The time with another length, where that gains; None where it does not, or does not fit."""
+        other = tiling({**lengths, root: length})
+        if held(other) > limit:
+            return None
+        found = seconds(other)
+        # Of two that take as long the one of fewer tiles: longer ones may gain nothing, shorter ones have to.
+        gains = found <= best * (1 + 1e-9) if length > lengths[root] else found < best * GAIN
+        return found if gains else None
+
     while True:
-        tried = []
+        moves = []
         for root in roots:
-            if root in fixed:
-                continue
-            for length in (min(extent[root], 2 * lengths[root]), ceil(lengths[root] / 2)):
-                other = {**lengths, root: length}
-                if length == lengths[root] or held(tiling(other)) > limit:
-                    continue
-                found = seconds(tiling(other))
-                # Of two that take as long the one of fewer tiles: longer ones may gain nothing, shorter ones have to.
-                longer = length > lengths[root]
-                if (longer and found <= best * (1 + 1e-9)) or (not longer and found < best * GAIN):
-                    tried.append((found, root, other))
-        if not tried:
+            for length in {min(extent[root], 2 * lengths[root]), ceil(lengths[root] / 2)} - {lengths[root]}:
+                if root not in fixed and (found := better(root, length)) is not None:
+                    moves.append((found, root, length))
+        if not moves:
             return tiling(lengths), least
-        best, _, lengths = min(tried, key=lambda move: move[:2])
+        moved = set()
+        for _, root, length in sorted(moves):  # the best one, and those that still gain after it
+            if root not in moved and (found := better(root, length)) is not None:
+                best, lengths = found, {**lengths, root: length}
+                moved.add(root)
 
 
 def kin_of(outputs: Sequence[Groups]) -> Iterator[tuple[Label, Label]]:

@@ -148,20 +148,12 @@ def bind(
     space = space_of(given, [symbol.name for symbol in symbols])
     for symbol in symbols:
         array = as_array(symbol.name, given[symbol.name], space)
-        if array.ndim != symbol.ndim:
-            raise BindError(
-                f"The data for {symbol.name} has {array.ndim} axes, shape {show_shape(array.shape)}; expected "
-                f"{symbol.ndim}, shape {show_shape(symbol.shape)}. Reshape the array."
-            )
-        pairs += [
-            (size, actual, f"axis {place} of {symbol.name} (its data has shape {show_shape(array.shape)})")
-            for place, (size, actual) in enumerate(zip(symbol.shape, array.shape, strict=True))
-        ]
+        pairs += sizes_shown(symbol, array.shape)
         arrays.append(array)
     names = {size_name for size, _, _ in pairs if not isinstance(size, int) for size_name in size.names}
     wanted_dims = {*names, *parameters}
     known = {
-        name: _whole(name, given[name])
+        name: whole(name, given[name])
         for name in wanted_dims
         if name in given and not any(s.name == name for s in symbols)
     }
@@ -178,7 +170,21 @@ def bind(
     return Bound(tuple(arrays), sizes, space)
 
 
-def _whole(name: str, value: Any) -> int:
+def sizes_shown(symbol: Symbol, shape: Sequence[int]) -> list[tuple[AnySize, int, str]]:
+    """Each size of a symbol with the number that its data show for it, and where; `BindError` for other axes."""
+    if len(shape) != symbol.ndim:
+        raise BindError(
+            f"The data for {symbol.name} has {len(shape)} axes, shape {show_shape(shape)}; expected {symbol.ndim}, "
+            f"shape {show_shape(symbol.shape)}. Reshape the array."
+        )
+    return [
+        (size, actual, f"axis {place} of {symbol.name} (its data has shape {show_shape(shape)})")
+        for place, (size, actual) in enumerate(zip(symbol.shape, shape, strict=True))
+    ]
+
+
+def whole(name: str, value: Any) -> int:
+    """A size that is given; `BindError` for what is none."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or int(value.__index__()) < 0:
         raise BindError(f"The size {name} must be a whole number that is not negative, not {value!r}.")
     return int(value.__index__())

@@ -12,6 +12,7 @@ import numpy as np
 from rich.text import Text
 
 from tensordsl.calculus import jacobian, jacobian_matrix
+from tensordsl.command.terminal import Page, formula
 from tensordsl.dims import dim
 from tensordsl.errors import DerivativeError, amount
 from tensordsl.execution.compiled import compile as compile_function
@@ -20,7 +21,6 @@ from tensordsl.functions.convert import matrix, vector
 from tensordsl.functions.multilinear import outer
 from tensordsl.printing.forms import readings
 from tensordsl.program.plan import plan as make_plan
-from tensordsl.terminal import Page, formula
 
 ALLOWED = 1e-6  # of a gap between the derivative and a numerical one, relative to the largest entry of its slice
 

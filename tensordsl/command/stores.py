@@ -13,11 +13,11 @@ from tensordsl.chunked.planning import MEMORY
 from tensordsl.chunked.progress import bar
 from tensordsl.chunked.sources import source_of
 from tensordsl.chunked.storing import store
+from tensordsl.command.files import UsageError, load
+from tensordsl.command.terminal import Page
 from tensordsl.execution.compiled import is_path
 from tensordsl.expr import Expr
-from tensordsl.files import UsageError, load
 from tensordsl.program.plan import plan
-from tensordsl.terminal import Page
 
 Memory = Annotated[
     str | None,
