@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from queue import Empty, Queue
@@ -106,12 +107,12 @@ def run(
         while given:
             try:
                 future = ended.get(timeout=patience)
-            except Empty:
+                result = _result(future, patience)
+            except (Empty, TimeoutError):
                 raise BindError(
                     f"No task has ended in {patience:.0f} s: a worker is stuck, or lost. What was finished is kept: "
                     "mend the cluster and run again with resume."
                 ) from None
-            result = _result(future)
             done(given.pop(future), result)
             future.release()
             following = next(calls, None)
@@ -128,19 +129,20 @@ def _same(job: Any) -> Any:
 
 def _stop(client: Any, futures: Sequence[Any]) -> None:
     """Cancel what is left, and wait for what is running: it would go on to write."""
-    client.cancel(futures, force=True)
     limit = monotonic() + ENDING
     with suppress(Exception):  # a cluster that is lost runs nothing more
+        _within(CONNECT, partial(client.cancel, futures, force=True))
         while any(_within(CONNECT, client.processing).values()) and monotonic() < limit:
             sleep(0.02)
 
 
-def _result(future: Any) -> Any:
+def _result(future: Any, patience: float) -> Any:
+    """What a task gives. That it has ended does not mean that its worker hands it over."""
     from distributed import CancelledError, KilledWorker
 
     try:
-        return future.result()
-    except TensorDSLError:
+        return future.result(timeout=patience)
+    except (TensorDSLError, TimeoutError):
         raise
     except KilledWorker as error:
         raise BindError(
