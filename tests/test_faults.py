@@ -154,6 +154,14 @@ def test_two_processes_and_one_target(data: dict[str, Any], tmp_path: Path) -> N
     np.testing.assert_allclose(td.open(target).todense(), WANTED)
 
 
+SLOWLY = """
+import time
+from tensordsl.chunked import sources
+read = sources.Source.read
+sources.Source.read = lambda *given: (time.sleep(0.1), read(*given))[1]
+"""
+
+
 @pytest.mark.slow
 def test_a_worker_that_stands_still(data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGSTOP: it is there, and does nothing. That is told in time; with it killed the run is taken up."""
@@ -165,6 +173,7 @@ def test_a_worker_that_stands_still(data: dict[str, Any], tmp_path: Path, monkey
         distributed.Client(cluster) as client,
     ):
         processes = client.run(os.getpid)
+        client.run(exec, SLOWLY, {})  # so that whoever has several tasks has not begun the last of them
         stopped: list[int] = []
 
         def stop(done: int, _: int) -> None:
