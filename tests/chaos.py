@@ -92,6 +92,12 @@ def content(store: Path) -> dict[str, bytes]:
     }
 
 
+def tell(pid: int, what: signal.Signals) -> None:
+    """A signal to a process that may have ended meanwhile."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, what)
+
+
 class Chaos:
     """Rounds of faults, and the count of them."""
 
@@ -167,12 +173,12 @@ class Chaos:
         if process.poll() is None:
             self.counts[kind] += 1
             if kind == "worker killed":
-                os.kill(self.random.choice(pids), signal.SIGKILL)
+                tell(self.random.choice(pids), signal.SIGKILL)
             elif kind == "worker stands still":
                 still = self.random.choice(pids)
-                os.kill(still, signal.SIGSTOP)
+                tell(still, signal.SIGSTOP)
                 time.sleep(self.random.uniform(0.0, 1.0))
-                os.kill(still, signal.SIGCONT)
+                tell(still, signal.SIGCONT)
             elif kind == "driver interrupted":
                 process.send_signal(signal.SIGINT)
             elif kind in ("driver killed", "journal torn"):
@@ -184,8 +190,7 @@ class Chaos:
             process.kill()
             process.wait()
         for pid in pids:  # workers whose driver was killed end by themselves, sooner so
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            tell(pid, signal.SIGKILL)
         journal = self.folder / "J.zarr.journal"
         if kind == "journal torn" and journal.exists() and journal.stat().st_size > 40:
             text = journal.read_bytes()

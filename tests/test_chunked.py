@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from strategies import DIMS, Case, cases, close
 
 import tensordsl as td
-from tensordsl.chunked import engine, sources
+from tensordsl.chunked import engine, running, sources, tiling
 from tensordsl.chunked.binding import bind_sources, declared_sources
 from tensordsl.chunked.computing import factored_of
 from tensordsl.chunked.journal import Journal
@@ -33,7 +33,7 @@ from tensordsl.chunked.plan import ChunkedPlan, shape_of
 from tensordsl.chunked.planning import Asked, Budget, plan_chunked
 from tensordsl.chunked.runs import Held, job_of, make_block, make_tile
 from tensordsl.chunked.sources import HELD, source_of
-from tensordsl.chunked.tiling import FLOPS, Blocks, Tiling, Wanted, choose, product_of
+from tensordsl.chunked.tiling import FLOPS, STORE, Blocks, Tiling, Wanted, choose, product_of
 
 k, m, n = td.dims("k m n")
 A, B, x, y = td.matrix("A", k, k), td.matrix("B", k, m), td.vector("x", k), td.vector("y", m)
@@ -251,18 +251,101 @@ def test_the_peak_of_a_task_keeps_within_the_memory() -> None:
     data = {"A": np.broadcast_to(np.float64(1), (5000, 5000)), "B": np.broadcast_to(np.float64(1), (5000, 3000))}
     for memory in (10**6, 10**7, 10**8):
         plan = plan_of(A @ B, data, memory=memory)
-        assert 2 * plan.peak_bytes <= 0.6 * memory
+        assert 2 * plan.peak_bytes <= 0.5 * memory
     few, many = plan_of(A @ B, data, memory=10**8), plan_of(A @ B, data, memory=10**7)
     assert few.bytes_read < many.bytes_read  # more memory, less traffic
     with pytest.raises(td.PlanError, match="Give memory="):
         plan_of(td.linalg.inv(A), {"A": data["A"]}, memory=10**7)
 
 
+def test_chunks_that_are_written_are_parts_of_tiles() -> None:
+    """As long as those of the data, or of 8 MiB at the most; a tile is whole ones, but for the last."""
+    data = {"A": np.broadcast_to(np.float64(1), (5000, 5000)), "B": np.broadcast_to(np.float64(1), (5000, 3000))}
+    declared = td.plan(A @ B, chunks={"A": (250, 500), "B": (500, 200)}, memory="1GB", k=5000, m=3000)
+    for plan in (plan_of(A @ B, data, memory=10**9), plan_of(A @ B, data, memory=10**7), declared):
+        assert 8 * np.prod(plan.chunks) <= 2**23
+        for chunk, tile, size in zip(plan.chunks, plan.block_shape, plan.shape, strict=True):
+            assert tile % chunk == 0 or tile >= size
+    assert [tile % unit for tile, unit in zip(declared.block_shape, (250, 200), strict=True)] == [0, 0]
+    assert [chunk % unit for chunk, unit in zip(declared.chunks, (250, 200), strict=True)] == [0, 0]
+    assert 8 * np.prod(declared.block_shape) > 2**23  # of several chunks each
+
+
+def test_data_are_read_once_where_tiles_can_be_whole_chunks() -> None:
+    """A tensor of 16 GB in chunks of 74 MB, times two matrices, within 2 GiB."""
+    tensor, b, c = td.tensor("T", 1260, 1260, 1260), td.tensor("B", 1260, 16), td.tensor("C", 1260, 16)
+    e = td.einsum("ijk,jr,kr->ir", tensor, b, c)
+    plan = td.plan(e, chunks={"T": (210,) * 3, "B": (1260, 16), "C": (1260, 16)}, memory="2GiB")
+    assert plan.bytes_read < 1.05 * 8 * 1260**3
+
+
+def test_products_are_added_in_slabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a sum of 8 MB no second one is made; its value is NumPy's."""
+    sizes = (1024, 700, 1000)
+    a, b = (RNG.normal(size=shape) for shape in (sizes[:2], sizes[1:]))
+    zarr.create_array(str(tmp_path / "P.zarr"), data=a, chunks=(100, 90))
+    zarr.create_array(str(tmp_path / "Q.zarr"), data=b, chunks=(90, 110))
+    e = td.tensor("P", *sizes[:2]) @ td.tensor("Q", *sizes[1:])
+    made = []
+    call = running.call
+
+    def seen(expr: Any, values: Any, lengths: Any) -> Any:
+        made.append(call(expr, values, lengths))
+        return made[-1]
+
+    monkeypatch.setattr(running, "call", seen)
+    data = {"P": tmp_path / "P.zarr", "Q": tmp_path / "Q.zarr"}
+    report = td.store(e, data, tmp_path / "R.zarr", memory="1GB")
+    np.testing.assert_allclose(zarr.open_array(str(tmp_path / "R.zarr"), mode="r")[...], a @ b, rtol=1e-10, atol=1e-10)
+    largest = np.prod(report.plan.block_shape)
+    assert largest > tiling.SLABBED
+    assert made
+    assert max(np.size(value) for value in made) <= largest / tiling.SLABS + largest / min(report.plan.block_shape)
+
+
+@pytest.mark.parametrize("codec", [None, "auto"])
+@pytest.mark.parametrize("shards", [None, (8, 10)])
+def test_files_are_read_as_zarr_reads_them(codec: Any, shards: Any, tmp_path: Path) -> None:
+    """Chunks that are there, that are absent, and parts of shards."""
+    array = zarr.create_array(
+        str(tmp_path / "a.zarr"),
+        shape=(11, 23),
+        chunks=(4, 5),
+        shards=shards,
+        dtype="f4",
+        compressors=codec,
+        fill_value=7,
+    )
+    array[:8, 3:20] = RNG.normal(size=(8, 17))
+    source = source_of("a", tmp_path / "a.zarr")
+    for region in ((slice(0, 11), slice(0, 23)), (slice(2, 9), slice(19, 23)), (slice(9, 11), slice(1, 2))):
+        np.testing.assert_array_equal(source.read(region), array[region])
+
+
+def test_the_next_piece_is_read_while_one_is_worked_on() -> None:
+    """Never more than one ahead, in order, and errors come where the piece does."""
+    begun: list[int] = []
+
+    def read(item: int) -> int:
+        begun.append(item)
+        if item == 4:
+            raise ValueError("the fifth")
+        return 10 * item
+
+    found = running.ahead(read, iter(range(9)))
+    for place in range(4):
+        assert next(found) == 10 * place
+        assert len(begun) <= place + 2
+    with pytest.raises(ValueError, match="the fifth"):
+        next(found)
+    assert list(running.ahead(read, iter(()))) == []
+
+
 def test_the_least_memory_that_is_named_is_enough() -> None:
     with pytest.raises(td.PlanError) as caught:
         plan_of(FLAGSHIP, {"A": DATA["A"], "x": DATA["x"]}, "dense", memory=20)
     least = int(str(caught.value).split("memory=")[1].split()[0])
-    assert 2 * plan_of(FLAGSHIP, {"A": DATA["A"], "x": DATA["x"]}, "dense", memory=least).peak_bytes <= 0.6 * least
+    assert 2 * plan_of(FLAGSHIP, {"A": DATA["A"], "x": DATA["x"]}, "dense", memory=least).peak_bytes <= 0.5 * least
 
 
 def test_tiles_are_whole_chunks_where_that_fits() -> None:
@@ -402,7 +485,7 @@ def test_chains_are_products_of_two(stored: dict[str, Any]) -> None:
 
 def test_a_size_that_happens_to_be_one_is_cut_like_others() -> None:
     data = {"A": np.broadcast_to(np.float64(1), (5000, 5000)), "B": np.ones((5000, 1))}
-    assert 2 * plan_of(A @ B, data, memory=10**7).peak_bytes < 6 * 10**6
+    assert 2 * plan_of(A @ B, data, memory=10**7).peak_bytes <= 5 * 10**6
 
 
 def test_chunks_that_are_decoded_whole_count(tmp_path: Path) -> None:
@@ -669,6 +752,8 @@ if __name__ == "__main__":
 MEASURED = """
 STACKS = 16 << 23  # 8 MiB for each thread that the engine and the store begin; of which they touch little
 import resource, sys, numpy as np, tensordsl as td
+def peak():  # of this process alone: getrusage begins with what its parent had
+    return 1024 * int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 k = td.dim("k")
 A, B, x = td.matrix("A", k, k), td.matrix("B", k, k), td.vector("x", k)
 folder, name, memory = sys.argv[1:]
@@ -679,9 +764,9 @@ td.store(e, small, f"{folder}/small.zarr", memory="1MB", resume=False)  # whatev
 status = open("/proc/self/status").read()
 held = 1024 * int(status.split("VmData:")[1].split()[0])
 resource.setrlimit(resource.RLIMIT_DATA, (held + int(memory) + STACKS,) * 2)  # more cannot be had, whatever for
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 report = td.store(e, data, f"{folder}/{name}.zarr", memory=int(memory), resume=False)
-print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before), report.plan.tasks)
+print(peak() - before, report.plan.tasks)
 """
 
 
@@ -825,7 +910,9 @@ def test_tiles_are_shorter_than_chunks_where_workers_would_wait(workers: int) ->
     assert plan.tasks > 0.7 * workers
     waves = -(-plan.tasks // workers)
     assert plan.tasks / (waves * workers) > 0.7  # and few wait for the last ones
-    assert plan.seconds < 1.4 * plan.flops / FLOPS / workers
+    moving = (plan.bytes_read + plan.bytes_written) / STORE
+    assert plan.seconds < 1.4 * max(plan.flops / FLOPS / workers, moving)
+    assert moving < 1.3 * plan.flops / FLOPS / workers
     assert plan.peak_bytes < 2**38
 
 
@@ -966,7 +1053,7 @@ def test_stored_data_are_evaluated_tile_by_tile(stored: dict[str, Any]) -> None:
     factored = td.compile(FLAGSHIP, output="factored")(stored)
     np.testing.assert_allclose(factored.todense(), flagship(a, v))
     with pytest.raises(td.PlanError, match=r"td\.store"):
-        (A @ A).evaluate(stored, memory=1500)
+        (A @ A).evaluate(stored, memory=1800)
     with pytest.raises(td.PlanError, match="output='factored'"):
         FLAGSHIP.evaluate(stored, memory=20_000)
     with pytest.raises(td.UnsupportedError, match="operator"):
@@ -992,7 +1079,7 @@ def test_a_plan_is_shown_before_anything_runs(stored: dict[str, Any], tmp_path: 
     with pytest.raises(td.UnsupportedError, match=r"\.svg"):
         plan.save(tmp_path / "plan.png")
     declared = td.plan(A @ B, k=10_000, m=3_000, chunks={"A": 500, "B": (500, 300)}, memory="500MB")
-    assert 2 * declared.peak_bytes <= 0.6 * 500e6
+    assert 2 * declared.peak_bytes <= 0.5 * 500e6
     assert declared.bytes_read >= declared.bound_bytes - declared.bytes_written
     with pytest.raises(td.PlanError, match="one length for each"):
         td.plan(FLAGSHIP, stored, chunks=(1, 2))

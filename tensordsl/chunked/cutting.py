@@ -60,6 +60,13 @@ class Part:
     summed: tuple[Label, ...]
     reads: tuple[Read, ...]
 
+    @property
+    def is_product(self) -> bool:
+        """Whether each term is a product of two pieces as they are read, so that its rows can be made apart."""
+        if not isinstance(self.expr, Contraction) or len(self.expr.factors) != 2:
+            return False
+        return all(isinstance(factor, Symbol) for factor in self.expr.factors)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -73,7 +80,17 @@ class Stage:
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        return tuple(dict.fromkeys(p.label for axis in self.axes for p in axis if p.label is not None))
+        return tuple(dict.fromkeys(flat(self.every_axis)))
+
+    @property
+    def every_axis(self) -> Groups:
+        """The labels of each axis, those of a group the slowest first."""
+        return tuple(tuple(place.label for place in axis if place.label is not None) for axis in self.axes)
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether a tile is the sum of one part, and nothing done with it."""
+        return len(self.parts) == 1 and isinstance(self.expr, Symbol) and self.expr.name == self.parts[0].name
 
     @property
     def every_read(self) -> tuple[Read, ...]:

@@ -10,7 +10,7 @@ from html import escape
 from math import ceil, prod
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,10 @@ from tensordsl.chunked.cutting import Axis, Place, Stage
 from tensordsl.chunked.pictures import blocks_svg
 from tensordsl.chunked.sources import Source
 from tensordsl.chunked.tiling import (
+    ADDED,
     BANDWIDTH,
+    CHUNK,
+    EXPOSED,
     FLOPS,
     PIECE,
     STORE,
@@ -59,6 +62,11 @@ class Term:
         return tuple(f"{name}_{'_'.join(map(str, own))}" for name, own in zip(self.cores, self.slots, strict=True))
 
     @property
+    def is_core(self) -> bool:
+        """Whether the term is its one core, which is made for each block, as it is."""
+        return self.fused and self.layout.coefficient == 1 and self.output == singles(self.slots[0])
+
+    @property
     def labels(self) -> tuple[Label, ...]:
         rows = (row for _, row in self.scatter.values() if row is not None)
         return tuple(dict.fromkeys((*flat(self.output), *flat(self.slots), *rows)))
@@ -78,9 +86,9 @@ class Term:
 class ChunkedPlan:
     """What a chunked run does: `print(p)` shows it.
 
-    `tasks` are counted over all stages, `chunks` is the shape of a tile of the result (of each core, where the layout
-    is structured), `bytes_read` and `bytes_written` what goes through the stores, `bound_bytes` what has to in any
-    order, `peak_bytes` what the largest task holds, `seconds` an estimate.
+    `tasks` are counted over all stages, `chunks` is the shape of a chunk of the result (of each core, where the layout
+    is structured), of which a task writes one or several, `bytes_read` and `bytes_written` what goes through the
+    stores, `bound_bytes` what has to in any order, `peak_bytes` what the largest task holds, `seconds` an estimate.
     """
 
     expression: Expr
@@ -123,9 +131,13 @@ class ChunkedPlan:
 
     @property
     def chunks(self) -> tuple[Any, ...]:
-        if self.layout == "dense":
-            return self.block_shape
-        return tuple(chunk_of(stage, self.tiling) for stage in self.stages if stage.name in self.cores)
+        if self.layout != "dense":
+            return tuple(self.chunks_of(stage) for stage in self.stages if stage.name in self.cores)
+        return self.tiling.chunks(self.terms[0].output, self.dtype.itemsize) if self.terms else self.block_shape
+
+    def chunks_of(self, stage: Stage) -> tuple[int, ...]:
+        """The shape of a chunk of the array that a stage makes."""
+        return self.tiling.chunks(stage.every_axis, self.dtypes[stage.name].itemsize)
 
     @property
     def block_shape(self) -> tuple[int, ...]:
@@ -177,6 +189,9 @@ class ChunkedPlan:
         """What the task of a block holds at once: the pieces of all terms, the block, and one of its terms."""
         if self.blocks is None:
             return 0
+        if len(self.terms) == 1 and self.terms[0].is_core:  # the block is the piece
+            (name,) = self.terms[0].cores
+            return stage_bytes(self.fused[name], self.dtypes[name].itemsize, self.tiling)
         pieces = 0
         for term in self.terms:
             for name, own in zip(term.cores, term.slots, strict=True):
@@ -193,14 +208,22 @@ class ChunkedPlan:
 
     @property
     def seconds(self) -> float:
-        pieces = sum(
-            self.tiling.counts((*stage.labels, *part.summed))
-            for stage in (*self.stages, *self.fused.values())
-            for part in stage.parts
-        )
-        workers = max(1, self.slots // self.at_once)
-        moved = self.bytes_read + self.bytes_written
-        return seconds_of(self.flops, moved, self.tasks, pieces, self.slots, workers)
+        pieces, added, width = 0, 0, self.tasks
+        for stage in self.steps:
+            for part in stage.parts:
+                terms = self.tiling.counts((*stage.labels, *part.summed))
+                pieces += terms
+                added += self.dtypes[part.name].itemsize * self.tiling.entries(stage.labels) * terms
+                if self.is_shared(stage):
+                    width = max(width, min(terms, SHARED))
+        load = Load(self.flops, self.bytes_read + self.bytes_written, added, self.tasks, pieces, width)
+        return seconds_of(load, self.slots, max(1, self.slots // self.at_once))
+
+    def is_shared(self, stage: Stage) -> bool:
+        """Whether several tasks share each sum of a stage: there are few, of many terms, and none is large."""
+        small = self.dtypes[stage.name].itemsize * self.tiling.entries(stage.labels) <= CHUNK
+        few = stage.name not in self.fused and self.tiling.counts(stage.labels) < SHARED
+        return small and few and any(self.tiling.counts(part.summed) > 1 for part in stage.parts)
 
     @property
     def steps(self) -> tuple[Stage, ...]:
@@ -217,7 +240,7 @@ class ChunkedPlan:
                     self._called(stage.name),
                     self._made_of(stage),
                     f"{self.tiling.counts(stage.labels):,}",
-                    times(chunk_of(stage, self.tiling)),
+                    times(tile_of(stage, self.tiling)),
                     amount(stage_reads(stage, stage.labels, self.tiling)),
                     amount(itemsize * self.tiling.whole(stage.labels)),
                     amount(stage_bytes(stage, itemsize, self.tiling)),
@@ -304,30 +327,38 @@ def readable(expr: Expr, names: Mapping[str, str]) -> str:
     return WORD.sub(lambda found: names.get(found.group(), found.group()), text)
 
 
-def chunk_of(stage: Stage, tiling: Tiling) -> tuple[int, ...]:
+def tile_of(stage: Stage, tiling: Tiling) -> tuple[int, ...]:
     """The shape of a tile of a stage."""
-    return tuple(
-        max(
-            1,
-            prod(
-                min(tiling.lengths[place.label], tiling.sizes[place.label]) for place in axis if place.label is not None
-            ),
-        )
-        for axis in stage.axes
-    )
+    return tuple(max(1, tiling.entries(group)) for group in stage.every_axis)
 
 
 def shape_of(stage: Stage, tiling: Tiling) -> tuple[int, ...]:
     """The shape of the array that a stage makes."""
-    return tuple(prod(tiling.sizes[place.label] for place in axis if place.label is not None) for axis in stage.axes)
+    return tuple(map(tiling.whole, stage.every_axis))
 
 
-def seconds_of(flops: int, moved: int, tasks: int, pieces: int, slots: int, workers: int) -> float:
+class Load(NamedTuple):
+    """What a run has to do: bytes `moved` through the stores, and `added` to sums that are in memory.
+
+    The calls for the pieces of sums count, and how many tasks can go on side by side.
+    """
+
+    flops: int
+    moved: int
+    added: int
+    tasks: int
+    pieces: int
+    width: int
+
+
+def seconds_of(load: Load, slots: int, workers: int) -> float:
     """About how long tasks take side by side, the last of them alone where they do not come out even."""
-    width = max(1, tasks, min(pieces, SHARED))
+    width = max(1, load.width)
     side_by_side = max(1.0, width / ceil(width / slots))
-    bandwidth = min(BANDWIDTH * min(workers, width), STORE)
-    return max(flops / FLOPS / side_by_side, moved / bandwidth) + (tasks * TASK + pieces * PIECE) / side_by_side
+    moving = load.moved / min(BANDWIDTH * min(workers, width), STORE)
+    computing = (load.flops / FLOPS + load.added / ADDED) / side_by_side
+    hidden = (1 - EXPOSED) * min(moving, computing)  # tasks compute while others read
+    return moving + computing - hidden + (load.tasks * TASK + load.pieces * PIECE) / side_by_side
 
 
 def sum_of(terms: Sequence[Term], sizes: Mapping[Label, int]) -> Expr:

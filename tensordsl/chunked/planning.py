@@ -29,9 +29,9 @@ from tensordsl.program.build import dimensions
 from tensordsl.program.threads import thread_count
 from tensordsl.rewrites.rewriting import PHASES, simplified
 
-SHARE = 0.6  # of the memory that tasks may hold: the rest is for the engine, and for what libraries copy on the way
+SHARE = 0.5  # of the memory that tasks may hold: the rest is for the engine, and for what libraries copy on the way
 DELTA = 16  # the length to begin with along axes of a dense result that a δ is on: the shorter, the fewer zeros
-LONGEST = 20.0  # seconds that one task should last at the most
+LONGEST = 30.0  # seconds that one task should last at the most
 SMALL = 1 << 20  # entries of arrays that something is computed of only to see its dtype
 PROBES = (1, 2, 5)  # numbers that such arrays hold: I - A has no inverse for one of them
 MEMORY = "2GiB"  # where nothing else is said
@@ -136,18 +136,24 @@ def _tiling(plan: ChunkedPlan, cutter: Cutter, budget: Budget, asked: Asked) -> 
         each = found.seconds * min(budget.slots, found.tasks) / max(1, found.tasks)
         return found.seconds + max(0.0, each - LONGEST)  # what is long is lost where a worker is
 
-    units = _units(cutter, plan.sources)
+    units = _units(plan)
     arrays = {name: Stored(_itemsize(source.dtype), source.chunks) for name, source in plan.sources.items()}
-    arrays |= {stage.name: Stored(plan.dtypes[stage.name].itemsize) for stage in cutter.stages}
+    arrays |= {stage.name: Stored(plan.dtypes[stage.name].itemsize, None, stage.every_axis) for stage in cutter.stages}
     written = [flat(term.output) for term in plan.terms] if plan.layout == "dense" and not asked.keep_chunks else []
     repeated = [label for output in written for label in output if output.count(label) > 1]
-    pinned = asked.lengths
+    given = _pinned(plan, asked.chunks)
+    pinned = given if asked.lengths is None else asked.lengths
     if asked.keep_chunks:
         along = {plan.classes[label] for term in plan.terms for label in flat(term.output)}
         pinned = {label: unit for label, unit in units.items() if plan.classes[label] in along}
-    elif pinned is None:
-        pinned = _pinned(plan, asked.chunks)
-    wanted = Wanted(plan.classes, units, dict.fromkeys(repeated, DELTA), pinned, plan.whole, arrays)
+    wanted = Wanted(
+        plan.classes,
+        units | {plan.classes[label]: length for label, length in given.items()},
+        dict.fromkeys(repeated, DELTA),
+        pinned,
+        plan.whole,
+        arrays,
+    )
     tiling, least = choose(cutter.sizes, wanted, held, seconds, budget.limit)
     if held(tiling) > budget.limit:
         want = int(least * budget.at_once / SHARE) + 1
@@ -204,17 +210,14 @@ def _term(layout: Layout, made: Sequence[Stage], cutter: Cutter) -> Term:
     return Term(layout, tuple(made[place].name for place in layout.cores), slots, output, scatter, fused)
 
 
-def _units(cutter: Cutter, sources: Mapping[str, Source]) -> dict[Label, int]:
-    """For each label the longest chunk that what is read along it is stored in."""
+def _units(plan: ChunkedPlan) -> dict[Label, int]:
+    """For each class of labels the length of the chunks that the largest array is stored in that is read along it."""
     units: dict[Label, int] = {}
-    for stage in cutter.stages:
-        for read in stage.every_read:
-            source = sources.get(read.array)
-            if source is None or source.chunks is None:
-                continue
-            for axis, chunk in zip(read.axes, source.chunks, strict=True):
-                if len(axis) == 1 and axis[0].label is not None and axis[0][1:] == (0, 1):
-                    units[axis[0].label] = max(units.get(axis[0].label, 1), int(chunk))
+    reads = [read for stage in plan.steps for read in stage.every_read if read.array in plan.sources]
+    for read in sorted(reads, key=lambda read: plan.sources[read.array].nbytes):  # the largest one last
+        for axis, chunk in zip(read.axes, plan.sources[read.array].chunks or (), strict=False):
+            if len(axis) == 1 and axis[0].label is not None and axis[0][1:] == (0, 1):
+                units[plan.classes[axis[0].label]] = int(chunk)
     return units
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from tensordsl.chunked.cutting import Axis, Part, Read, Stage, tile_size
 from tensordsl.chunked.sources import Source
-from tensordsl.chunked.tiling import Tiling, product_of
+from tensordsl.chunked.tiling import Tiling, product_of, slabs
 from tensordsl.errors import BindError
 from tensordsl.execution.compiled import CompiledFunction
 from tensordsl.expr import Constant, Expr, Symbol
@@ -21,6 +22,8 @@ from tensordsl.program.build import dimensions
 
 Tiles = Mapping[Label, int]
 Array = np.ndarray[Any, Any]
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True)
@@ -122,17 +125,47 @@ class Job:
         """A sum over tiles, added up in order; `chosen` are those of its terms that are meant."""
         total: Any = None
         every = product_of([self.tiling.count(label) for label in part.summed])
-        for number in every if chosen is None else islice(every, chosen.start, chosen.stop):
-            at = {**tiles, **dict(zip(part.summed, number, strict=True))}
-            pieces = {read.name: self.piece(read, at) for read in part.reads}
-            value = call(part.expr, pieces, self.lengths((*part.labels, *part.summed), at))
-            del pieces
+        chosen_ones = every if chosen is None else islice(every, chosen.start, chosen.stop)
+        terms = ({**tiles, **dict(zip(part.summed, number, strict=True))} for number in chosen_ones)
+
+        def read(at: Tiles) -> tuple[Tiles, dict[str, Array]]:
+            return at, {read.name: self.piece(read, at) for read in part.reads}
+
+        for at, pieces in ahead(read, terms) if self.is_looped(part) else map(read, terms):
+            total = self._added(total, part, pieces, at)
+        return total
+
+    def is_looped(self, part: Part) -> bool:
+        """Whether a sum has several terms whose pieces are read from a store: one is read while another is added."""
+        stored = any(read.array in self.sources and self.sources[read.array].is_stored for read in part.reads)
+        return stored and self.tiling.counts(part.summed) > 1
+
+    def _added(self, total: Any, part: Part, pieces: Mapping[str, Array], tiles: Tiles) -> Any:
+        """A sum with one term more."""
+        lengths = self.lengths((*part.labels, *part.summed), tiles)
+        shape = tuple(lengths[str(tile_size(label))] for label in part.labels)
+        axis, found = slabs(part, shape)
+        if len(found) == 1:
+            value = call(part.expr, pieces, lengths)
             if total is None:
-                total = value
-            elif isinstance(total, np.ndarray) and total.ndim:
-                total += value
+                return value
+            if not isinstance(total, np.ndarray) or not total.ndim:
+                return total + value
+            total += value
+            return total
+        label, first = part.labels[axis], total is None
+        for slab in found:
+            places = {
+                read.name: tuple(slab if la == label else slice(None) for la in read.labels) for read in part.reads
+            }
+            own = {name: piece[places[name]] for name, piece in pieces.items()}
+            value = call(part.expr, own, {**lengths, str(tile_size(label)): slab.stop - slab.start})
+            total = np.empty(shape, value.dtype) if total is None else total
+            place = (*[slice(None)] * axis, slab)
+            if first:
+                total[place] = value
             else:
-                total = total + value
+                total[place] += value
         return total
 
     def lengths(self, labels: Sequence[Label], tiles: Tiles) -> dict[str, int]:
@@ -142,6 +175,19 @@ class Job:
             lo, hi = self.tiling.range(label, tiles.get(label, 0))
             found[str(tile_size(label))] = hi - lo
         return found
+
+
+def ahead(read: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+    """What is read of each item, the next one while this one is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        before: Future[U] | None = None
+        for item in items:
+            following = pool.submit(read, item)
+            if before is not None:
+                yield before.result()
+            before = following
+        if before is not None:
+            yield before.result()
 
 
 def fits(value: Array, dtype: np.dtype[Any]) -> bool:
@@ -181,6 +227,8 @@ def call(expr: Expr, values: Mapping[str, Any], sizes: Mapping[str, int]) -> Any
     """The value of an expression of a tile. Sizes that no array shows are given by name."""
     if isinstance(expr, Constant):
         return expr.array
+    if isinstance(expr, Symbol):
+        return values[expr.name]
     found = called(expr)
     more = {name: size for name, size in sizes.items() if name in found.sizes}
     return found.function({name: values[name] for name in found.arrays}, **more)

@@ -13,7 +13,7 @@ import numpy as np
 
 from tensordsl.chunked import engine
 from tensordsl.chunked.cutting import Stage
-from tensordsl.chunked.plan import SHARED, ChunkedPlan, axes_of, chunk_of, shape_of, sum_of
+from tensordsl.chunked.plan import SHARED, ChunkedPlan, axes_of, shape_of, sum_of
 from tensordsl.chunked.running import Job, call
 from tensordsl.chunked.sources import HELD, Source, array_of
 from tensordsl.chunked.tiling import product_of
@@ -117,16 +117,11 @@ class Run:
     def _stage(self, stage: Stage) -> None:
         every = product_of([self.plan.tiling.count(label) for label in stage.labels])
         left = (tiles for tiles in every if (stage.name, tiles) not in self._finished)
-        if self._is_split(stage):
+        if self.plan.is_shared(stage):
             for tiles in list(left):
                 self._split(stage, tiles)
         else:
             self._run(make_tile, ((stage.name, tiles) for tiles in left), lambda given, _: self._note(given))
-
-    def _is_split(self, stage: Stage) -> bool:
-        """Whether a stage has few tiles, and sums that several tasks can share. It hangs on the plan alone."""
-        tiling = self.plan.tiling
-        return tiling.counts(stage.labels) < SHARED and any(tiling.counts(part.summed) > 1 for part in stage.parts)
 
     def _split(self, stage: Stage, tiles: tuple[int, ...]) -> None:
         """One tile whose sums are made by several tasks, and added up in the order of their terms."""
@@ -223,5 +218,5 @@ def places_of(
             room -= 0 if name in results else size
             places[name] = held.place(name, shape, dtype)
         else:
-            places[name] = array_of(stored.get(name, scratch / name), name, shape, chunk_of(stage, plan.tiling), dtype)
+            places[name] = array_of(stored.get(name, scratch / name), name, shape, plan.chunks_of(stage), dtype)
     return places

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from tensordsl.chunked.files import folder
 from tensordsl.errors import BindError, words
 from tensordsl.execution.compiled import STORES
 
@@ -41,6 +42,11 @@ class Source:
     def __reduce__(self) -> tuple[Any, ...]:
         array = None if self.place is not None else self.array
         return Source, (self.name, self.shape, self.dtype, self.chunks, self.place, self.kind, array, self.stamp)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it is read from files, and not from memory."""
+        return self.place is not None and self.kind != "held"
 
     @property
     def nbytes(self) -> int:
@@ -135,7 +141,7 @@ def open_npy(place: str, stamp: Any) -> Any:
 def open_zarr(place: str, stamp: Any) -> Any:
     import zarr
 
-    return zarr.open_array(place, mode="r")
+    return zarr.open_array(folder(place), mode="r")
 
 
 @lru_cache(maxsize=64)

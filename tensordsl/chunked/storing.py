@@ -202,7 +202,7 @@ def _store(
 def _check_inputs(sources: Mapping[str, Source], fingerprint: Mapping[str, Any]) -> None:
     """`BindError` where stored data were changed, or lost, while they were read."""
     for name, source in sources.items():
-        if source.place is not None and source.kind != "held" and source.fingerprint() != fingerprint["inputs"][name]:
+        if source.place is not None and source.fingerprint() != fingerprint["inputs"][name]:
             raise BindError(
                 f"The data for {name}, {source.place!r}, were changed while they were read: some of the result may be "
                 "made of what was there before. Begin anew with resume=False."
@@ -366,7 +366,7 @@ def made(plan: ChunkedPlan, path: Path, held: Held | None) -> dict[str, Source]:
         for name, listed in positions(plan).values():
             array_of(path / name, name, listed.shape, listed.shape, "int64").write((slice(None),), listed)
     else:
-        places["result"] = array_of(path, "result", plan.shape, plan.block_shape, plan.dtype, about(plan), "auto")
+        places["result"] = array_of(path, "result", plan.shape, plan.chunks, plan.dtype, about(plan), "auto")
     return places | places_of(plan, scratch_of(path), held, int(HELD_SHARE * plan.memory), stored=stored)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
+from itertools import product as combinations_of
 from math import ceil, prod
 from typing import NamedTuple
 
@@ -16,27 +17,40 @@ from tensordsl.labels import Groups, Label, classes
 
 BANDWIDTH = 1e9  # bytes a second that one worker reads and writes, about
 STORE = 2e10  # bytes a second that a store gives all workers together, about
-FLOPS = 2e10  # a second and a core, in products of matrices, about
+FLOPS = 3e10  # a second and a core, in products of matrices, about
+ADDED = 5e9  # bytes a second and a core that are added to a sum, about
+EXPOSED = 0.25  # of the reading and writing that is not hidden behind what other tasks compute, about
 TASK = 3e-3  # seconds that the engine and the store take for one task, about
-DECODED = 10  # chunks that zarr decodes side by side
-GAIN = 0.98  # of the time, to which shorter tiles have to bring it
+CHUNK = 1 << 23  # bytes that a chunk which is written has at the most, where that can be
+MOST_PARTS = 16  # in which a length is parted for that at one time
+DECODED = 10  # chunks that zarr codes side by side
+EXCHANGED = 4  # labels whose tiles may be made longer against so many whose tiles are made shorter
+PLENTY = 4  # times what a task holds
+LONGER, SHORTER = 0.999, 0.98  # of the time, to which longer and shorter tiles have to bring it
 PIECE = 2e-4  # seconds that the call for one piece of a sum takes, about
+SLABS = 8  # in which a product is added to a sum, so that there is no second tile beside it
+SLABBED = 1 << 17  # entries of a tile that are worth it
 
 
 class Stored(NamedTuple):
-    """How an array lies where it is read: the bytes of an entry as it is computed with, and its chunks, if any."""
+    """How an array lies where it is read: the bytes of an entry as it is computed with, and its chunks, if any.
+
+    One that is made on the way says which labels its `axes` have: its chunks hang on how they are cut.
+    """
 
     itemsize: int
     chunks: tuple[int, ...] | None = None
+    axes: tuple[tuple[Label, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """The sizes of labels, and the lengths of their tiles; and how the arrays lie that are read."""
+    """The sizes of labels, the lengths of their tiles and of the chunks along them; how arrays lie that are read."""
 
     sizes: Mapping[Label, int]
     lengths: Mapping[Label, int]
     arrays: Mapping[str, Stored] = field(default_factory=dict)
+    units: Mapping[Label, int] = field(default_factory=dict)
 
     def count(self, label: Label) -> int:
         """How many tiles a label has: one at least, which may be empty."""
@@ -62,7 +76,33 @@ class Tiling:
         return prod(self.sizes[label] for label in labels)
 
     def stored(self, name: str) -> Stored:
-        return self.arrays.get(name, Stored(8))
+        """How an array lies, its chunks known."""
+        found = self.arrays.get(name, Stored(8))
+        return found if found.axes is None else found._replace(chunks=self.chunks(found.axes, found.itemsize))
+
+    def chunks(self, axes: Sequence[Sequence[Label]], itemsize: int) -> tuple[int, ...]:
+        """The chunks in which an array with these labels is written: a tile is whole ones, and none is large.
+
+        They are as long as those that its labels have in the data, or parts of a tile where those are none of it.
+        """
+        chunks, units, whole = [], [], []
+        for group in axes:
+            length = max(1, self.entries(group))
+            unit = self.units.get(group[0], 1) * (length // max(1, self.length(group[0]))) if group else 1
+            whole.append(not group or self.count(group[0]) == 1)
+            chunks.append(length)
+            units.append(unit if whole[-1] or length % unit == 0 else length)
+        while itemsize * prod(chunks) > CHUNK:
+            shorter = []
+            for axis, (chunk, unit) in enumerate(zip(chunks, units, strict=True)):
+                parts = -(-chunk // unit)
+                by = 2 if whole[axis] else next((n for n in range(2, MOST_PARTS + 1) if parts % n == 0), parts + 1)
+                if 1 < parts >= by:
+                    shorter.append((chunk, axis, unit * -(-parts // by)))
+            if not shorter:
+                break
+            _, axis, chunks[axis] = max(shorter)
+        return tuple(chunks)
 
 
 def bytes_read(reads: Iterable[Read], loop: Sequence[Label], tiling: Tiling) -> int:
@@ -72,7 +112,7 @@ def bytes_read(reads: Iterable[Read], loop: Sequence[Label], tiling: Tiling) -> 
     """
     total = 0
     for read in reads:
-        itemsize, chunks = tiling.stored(read.array)
+        itemsize, chunks, _ = tiling.stored(read.array)
         once = tiling.whole(dict.fromkeys(read.labels))
         for axis, chunk in zip(read.axes, chunks or (), strict=False):
             if len(axis) == 1 and axis[0].label is not None and once:
@@ -94,7 +134,7 @@ def _in_chunks(label: Label, chunk: int, tiling: Tiling) -> int:
 
 def bytes_held(read: Read, tiling: Tiling) -> int:
     """The bytes of a piece, and of the chunks that are decoded for it: a store decodes some of them at a time."""
-    itemsize, chunks = tiling.stored(read.array)
+    itemsize, chunks, _ = tiling.stored(read.array)
     piece = tiling.entries(read.labels)
     if chunks is None:
         return itemsize * piece
@@ -116,12 +156,33 @@ def stage_bytes(stage: Stage, itemsize: int, tiling: Tiling) -> int:
     """The bytes that a task of a stage holds at once, about: what it reads, adds up, and leaves."""
     tile = itemsize * tiling.entries(stage.labels)
     held = len(stage.parts) * tile
+    coded = itemsize * DECODED * prod(tiling.chunks(stage.every_axis, itemsize))
 
     def of(reads: Iterable[Read]) -> int:
         return sum(bytes_held(read, tiling) for read in reads)
 
-    adding = max((of(part.reads) + 2 * tile for part in stage.parts), default=0)
-    return max(held + adding, held + of(stage.reads) + 2 * tile)
+    def added(part: Part) -> int:
+        return tile // (SLABS // 2) if _in_slabs(part, tiling.entries(part.labels)) else 2 * tile
+
+    def read(part: Part) -> int:  # of a sum of several terms the next one is read ahead
+        return of(part.reads) * (2 if tiling.counts(part.summed) > 1 else 1)
+
+    adding = max((read(part) + added(part) for part in stage.parts), default=0)
+    return held + max(adding, 0 if stage.is_sum else of(stage.reads) + 2 * tile, min(tile, coded))
+
+
+def slabs(part: Part, shape: Sequence[int]) -> tuple[int, list[slice]]:
+    """An axis of a sum, and the slabs along it in which a term is added: one of them is there at a time.
+
+    All of it is one slab where it is small, or where several would be more work.
+    """
+    axis = next((axis for axis, length in enumerate(shape) if length > 1), 0)
+    size, number = (shape[axis], SLABS) if _in_slabs(part, prod(shape)) else (1, 1)
+    return axis, [slice(lo, hi) for lo, hi in pairwise(size * n // number for n in range(number + 1)) if lo < hi]
+
+
+def _in_slabs(part: Part, entries: int) -> bool:
+    return part.is_product and entries >= SLABBED
 
 
 def part_flops(part: Part, tiling: Tiling) -> int:
@@ -253,9 +314,10 @@ def choose(
 ) -> tuple[Tiling, int]:
     """The lengths that take the least time of those whose tasks hold no more than the limit; and the least there is.
 
-    From tiles of a chunk on, lengths are doubled or halved, those first that gain most by it, as long as any does.
-    Shorter tiles than chunks give more tasks, for many workers; the chunks are then read by several. It ends: the time
-    never grows, and where it does not fall lengths grow.
+    From tiles of a chunk on, lengths are made longer or shorter, those first that gain most by it, and then two against
+    each other, as long as any does.
+    Shorter tiles than chunks give more tasks, for many workers; the chunks are then read by several. It ends, for each
+    move takes less time.
     """
     one = wanted.classes
     roots = sorted({one[label] for label in sizes})
@@ -272,9 +334,15 @@ def choose(
         root: min(length, extent[root]) for root, length in of_class(wanted.pinned).items() if root not in fixed
     }
     first = of_class(wanted.units) | of_class(wanted.starts)
+    units = {label: first[one[label]] for label in sizes if one[label] in first}
 
     def tiling(lengths: Mapping[Label, int]) -> Tiling:
-        return Tiling(sizes, {label: lengths[one[label]] for label in sizes}, wanted.arrays)
+        return Tiling(sizes, {label: lengths[one[label]] for label in sizes}, wanted.arrays, units)
+
+    def in_chunks(root: Label, length: int) -> int:
+        """As many whole chunks as are at least as long; lengths below one chunk are what they are."""
+        unit = first.get(root, 1)
+        return min(extent[root], length if length < unit else unit * ceil(length / unit))
 
     smallest = {root: fixed.get(root, 1) for root in roots}
     least = held(tiling(smallest))
@@ -284,32 +352,50 @@ def choose(
         if not shorter:
             return tiling(smallest), least
         longest = max(shorter, key=lambda root: (lengths[root], root))
-        lengths[longest] = ceil(lengths[longest] / 2)
+        lengths[longest] = in_chunks(longest, ceil(lengths[longest] / 2))
     best = seconds(tiling(lengths))
 
-    def better(root: Label, length: int) -> float | None:
-        """The time with another length, where that gains; None where it does not, or does not fit."""
-        other = tiling({**lengths, root: length})
-        if held(other) > limit:
+    def better(move: Mapping[Label, int]) -> float | None:
+        """The time with other lengths, where that gains; None where it does not, or does not fit."""
+        other = tiling({**lengths, **move})
+        needed = held(other)
+        if needed > limit:
             return None
         found = seconds(other)
-        # Of two that take as long the one of fewer tiles: longer ones may gain nothing, shorter ones have to.
-        gains = found <= best * (1 + 1e-9) if length > lengths[root] else found < best * GAIN
-        return found if gains else None
+        # Longer tiles take memory from those of other labels, shorter ones make more tasks: both have to gain by it,
+        # but for longer ones where there is plenty.
+        longer = any(length > lengths[root] for root, length in move.items())
+        if longer and len(move) == 1 and PLENTY * needed <= limit:
+            return found if found <= best * (1 + 1e-9) else None
+        return found if found < best * (LONGER if longer else SHORTER) else None
+
+    def others(root: Label) -> set[int]:
+        """Lengths to try: twice, half, and the whole chunks with which there is one tile less."""
+        length = lengths[root]
+        fewer = ceil(extent[root] / max(1, ceil(extent[root] / length) - 1))
+        return {in_chunks(root, each) for each in (2 * length, fewer, ceil(length / 2))} - {length}
+
+    def exchanges() -> Iterator[dict[Label, int]]:
+        """Lengths that would gain if they fitted, with others shorter to make room, those first that cost least."""
+        timed = sorted((seconds(tiling({**lengths, root: length})), root, length) for root, length in singles)
+        longer = [(root, length) for _, root, length in timed if length > lengths[root]]
+        shorter = [(root, length) for _, root, length in timed if length < lengths[root]]
+        for grown, shrunk in combinations_of(longer[:EXCHANGED], shorter[:EXCHANGED]):
+            if grown[0] != shrunk[0]:
+                yield dict((grown, shrunk))
 
     while True:
-        moves = []
-        for root in roots:
-            for length in {min(extent[root], 2 * lengths[root]), ceil(lengths[root] / 2)} - {lengths[root]}:
-                if root not in fixed and (found := better(root, length)) is not None:
-                    moves.append((found, root, length))
-        if not moves:
+        singles = [(root, length) for root in roots if root not in fixed for length in sorted(others(root))]
+        gaining = [(found, dict([move])) for move in singles if (found := better(dict([move]))) is not None]
+        gaining = gaining or [(found, move) for move in exchanges() if (found := better(move)) is not None]
+        if not gaining:
             return tiling(lengths), least
-        moved = set()
-        for _, root, length in sorted(moves):  # the best one, and those that still gain after it
-            if root not in moved and (found := better(root, length)) is not None:
-                best, lengths = found, {**lengths, root: length}
-                moved.add(root)
+        moved: set[Label] = set()
+        for _, move in sorted(gaining, key=lambda pair: (pair[0], *pair[1].items())):
+            # The best one, and those that still gain after it.
+            if moved.isdisjoint(move) and (found := better(move)) is not None:
+                best, lengths = found, {**lengths, **move}
+                moved.update(move)
 
 
 def kin_of(outputs: Sequence[Groups]) -> Iterator[tuple[Label, Label]]:

@@ -4,8 +4,8 @@
     python tests/benchmarks/chunked.py --rows flagship matmul   rows whose names begin so
     python tests/benchmarks/chunked.py --quick                  small sizes, to see that it works
 
-Each contender is a process of its own, which tells its time, its peak resident size less what its imports take, and how
-many tasks it had. Ratios count: seconds are those of one machine.
+Each contender is a process of its own, which imports what any of them needs and then tells its time, by how much its
+resident size grew at the peak, and how many tasks it had. Ratios count: seconds are those of one machine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -454,6 +455,8 @@ def peak_memory() -> int:
 
 def measure(name: str, contender: str, folder: Path, size: int, chunk: int) -> dict[str, Any]:
     """One contender, in this process."""
+    for package in ("dask.array", "distributed", "scipy.sparse", "tensordsl.chunked.storing", "zarr"):
+        import_module(package)
     before = peak_memory()
     begun = time.perf_counter()
     value, tasks, *own = ROWS[name][contender](folder, size, chunk)

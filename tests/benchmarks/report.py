@@ -151,7 +151,6 @@ def write(run: dict[str, Any]) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     text = json.dumps(run, indent=1, ensure_ascii=False) + "\n"
     (FOLDER / "latest.json").write_text(text, encoding="utf-8")
-    (FOLDER / f"{run['date']}.json").write_text(text, encoding="utf-8")
     (FOLDER / "chart.svg").write_text(chart(split(run)[0]), encoding="utf-8")
     PAGE.write_text(page(run), encoding="utf-8")
 
