@@ -279,6 +279,16 @@ def test_data_are_read_once_where_tiles_can_be_whole_chunks() -> None:
     assert plan.bytes_read < 1.05 * 8 * 1260**3
 
 
+def test_nothing_is_read_ahead_where_there_is_no_room_for_it() -> None:
+    """Of two matrices in one chunk of 8 MB each: two chunks and pieces of them are there at a time, or four."""
+    e, sizes = td.sum(A * td.matrix("C", k, k)), {"k": 1000}
+    much, little = (td.plan(e, chunks=1000, memory=memory, **sizes).tiling for memory in ("400MB", "70MB"))
+    assert much.ahead
+    assert not little.ahead
+    with pytest.raises(td.PlanError, match="Give memory="):
+        td.plan(e, chunks=1000, memory="60MB", **sizes)
+
+
 def test_products_are_added_in_slabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a sum of 8 MB no second one is made; its value is NumPy's."""
     sizes = (1024, 700, 1000)

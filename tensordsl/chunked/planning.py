@@ -155,6 +155,8 @@ def _tiling(plan: ChunkedPlan, cutter: Cutter, budget: Budget, asked: Asked) -> 
         arrays,
     )
     tiling, least = choose(cutter.sizes, wanted, held, seconds, budget.limit)
+    if held(tiling) > budget.limit:  # there may be room without what is read ahead
+        tiling, least = choose(cutter.sizes, wanted._replace(ahead=False), held, seconds, budget.limit)
     if held(tiling) > budget.limit:
         want = int(least * budget.at_once / SHARE) + 1
         raise PlanError(

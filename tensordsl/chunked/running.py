@@ -138,7 +138,7 @@ class Job:
     def is_looped(self, part: Part) -> bool:
         """Whether a sum has several terms whose pieces are read from a store: one is read while another is added."""
         stored = any(read.array in self.sources and self.sources[read.array].is_stored for read in part.reads)
-        return stored and self.tiling.counts(part.summed) > 1
+        return stored and self.tiling.ahead and self.tiling.counts(part.summed) > 1
 
     def _added(self, total: Any, part: Part, pieces: Mapping[str, Array], tiles: Tiles) -> Any:
         """A sum with one term more."""

@@ -51,6 +51,7 @@ class Tiling:
     lengths: Mapping[Label, int]
     arrays: Mapping[str, Stored] = field(default_factory=dict)
     units: Mapping[Label, int] = field(default_factory=dict)
+    ahead: bool = True  # whether the next piece of a sum is read while this one is added
 
     def count(self, label: Label) -> int:
         """How many tiles a label has: one at least, which may be empty."""
@@ -165,7 +166,7 @@ def stage_bytes(stage: Stage, itemsize: int, tiling: Tiling) -> int:
         return tile // (SLABS // 2) if _in_slabs(part, tiling.entries(part.labels)) else 2 * tile
 
     def read(part: Part) -> int:  # of a sum of several terms the next one is read ahead
-        return of(part.reads) * (2 if tiling.counts(part.summed) > 1 else 1)
+        return of(part.reads) * (2 if tiling.ahead and tiling.counts(part.summed) > 1 else 1)
 
     adding = max((read(part) + added(part) for part in stage.parts), default=0)
     return held + max(adding, 0 if stage.is_sum else of(stage.reads) + 2 * tile, min(tile, coded))
@@ -303,6 +304,7 @@ class Wanted(NamedTuple):
     pinned: Mapping[Label, int] = {}
     whole: frozenset[Label] = frozenset()
     arrays: Mapping[str, Stored] = {}
+    ahead: bool = True
 
 
 def choose(
@@ -337,7 +339,7 @@ def choose(
     units = {label: first[one[label]] for label in sizes if one[label] in first}
 
     def tiling(lengths: Mapping[Label, int]) -> Tiling:
-        return Tiling(sizes, {label: lengths[one[label]] for label in sizes}, wanted.arrays, units)
+        return Tiling(sizes, {label: lengths[one[label]] for label in sizes}, wanted.arrays, units, wanted.ahead)
 
     def in_chunks(root: Label, length: int) -> int:
         """As many whole chunks as are at least as long; lengths below one chunk are what they are."""
