@@ -33,7 +33,7 @@ from tensordsl.chunked.plan import ChunkedPlan, shape_of
 from tensordsl.chunked.planning import Asked, Budget, plan_chunked
 from tensordsl.chunked.runs import Held, job_of, make_block, make_tile
 from tensordsl.chunked.sources import HELD, source_of
-from tensordsl.chunked.tiling import FLOPS, STORE, Blocks, Tiling, Wanted, choose, product_of
+from tensordsl.chunked.tiling import FLOPS, Blocks, Tiling, Wanted, choose, product_of
 
 k, m, n = td.dims("k m n")
 A, B, x, y = td.matrix("A", k, k), td.matrix("B", k, m), td.vector("x", k), td.vector("y", m)
@@ -920,9 +920,7 @@ def test_tiles_are_shorter_than_chunks_where_workers_would_wait(workers: int) ->
     assert plan.tasks > 0.7 * workers
     waves = -(-plan.tasks // workers)
     assert plan.tasks / (waves * workers) > 0.7  # and few wait for the last ones
-    moving = (plan.bytes_read + plan.bytes_written) / STORE
-    assert plan.seconds < 1.4 * max(plan.flops / FLOPS / workers, moving)
-    assert moving < 1.3 * plan.flops / FLOPS / workers
+    assert plan.seconds < 1.4 * plan.flops / FLOPS / workers
     assert plan.peak_bytes < 2**38
 
 
@@ -1063,7 +1061,7 @@ def test_stored_data_are_evaluated_tile_by_tile(stored: dict[str, Any]) -> None:
     factored = td.compile(FLAGSHIP, output="factored")(stored)
     np.testing.assert_allclose(factored.todense(), flagship(a, v))
     with pytest.raises(td.PlanError, match=r"td\.store"):
-        (A @ A).evaluate(stored, memory=1800)
+        (A @ A).evaluate(stored, memory=1500)
     with pytest.raises(td.PlanError, match="output='factored'"):
         FLAGSHIP.evaluate(stored, memory=20_000)
     with pytest.raises(td.UnsupportedError, match="operator"):

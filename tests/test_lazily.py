@@ -214,4 +214,4 @@ def test_several_results_and_what_is_refused() -> None:
         td.compile(x * 2)(x=unknown[unknown > 0])
     many = da.ones((600, 600), chunks=1)
     with pytest.raises(td.UnsupportedError, match="Rechunk"):
-        td.compile(A @ A, memory="400B")(A=many)
+        td.compile(A @ A, memory="300B")(A=many)

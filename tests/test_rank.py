@@ -63,7 +63,9 @@ def test_a_sum_of_outer_products_is_one_product(name: str, dtype: str) -> None:
     if text is None:
         wanted = np.einsum("i,kj->ijk", data["a"], data["Y"]) + np.einsum("i,jk->ijk", data["b"], data["Z"])
     else:
-        wanted = sum(np.einsum(text, data[p], data[q.strip("-")]) * (-1 if q.startswith("-") else 1) for p, q in pairs)
+        wanted = sum(
+            np.einsum(text, data[p], data[q.strip("-")]) * (-1 if q.startswith("-") else 1) for p, q in pairs
+        )
     found = td.compile(e)(data)
     assert found.dtype == np.dtype(dtype)
     assert found.flags.c_contiguous

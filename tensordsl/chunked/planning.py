@@ -31,7 +31,7 @@ from tensordsl.rewrites.rewriting import PHASES, simplified
 
 SHARE = 0.5  # of the memory that tasks may hold: the rest is for the engine, and for what libraries copy on the way
 DELTA = 16  # the length to begin with along axes of a dense result that a δ is on: the shorter, the fewer zeros
-LONGEST = 30.0  # seconds that one task should last at the most
+LONGEST = 20.0  # seconds that one task should last at the most
 SMALL = 1 << 20  # entries of arrays that something is computed of only to see its dtype
 PROBES = (1, 2, 5)  # numbers that such arrays hold: I - A has no inverse for one of them
 MEMORY = "2GiB"  # where nothing else is said

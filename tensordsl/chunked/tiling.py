@@ -17,9 +17,9 @@ from tensordsl.labels import Groups, Label, classes
 
 BANDWIDTH = 1e9  # bytes a second that one worker reads and writes, about
 STORE = 2e10  # bytes a second that a store gives all workers together, about
-FLOPS = 3e10  # a second and a core, in products of matrices, about
+FLOPS = 2e10  # a second and a core, in products of matrices, about
 ADDED = 5e9  # bytes a second and a core that are added to a sum, about
-EXPOSED = 0.25  # of the reading and writing that is not hidden behind what other tasks compute, about
+EXPOSED = 0.1  # of the reading and writing that is not hidden behind what is computed meanwhile, about
 TASK = 3e-3  # seconds that the engine and the store take for one task, about
 CHUNK = 1 << 23  # bytes that a chunk which is written has at the most, where that can be
 MOST_PARTS = 16  # in which a length is parted for that at one time
@@ -317,9 +317,8 @@ def choose(
     """The lengths that take the least time of those whose tasks hold no more than the limit; and the least there is.
 
     From tiles of a chunk on, lengths are made longer or shorter, those first that gain most by it, and then two against
-    each other, as long as any does.
-    Shorter tiles than chunks give more tasks, for many workers; the chunks are then read by several. It ends, for each
-    move takes less time.
+    each other, as long as any does. Shorter tiles than chunks give more tasks, for many workers; the chunks are then read
+    by several. It ends: moves take less time, but for those that only make a length longer.
     """
     one = wanted.classes
     roots = sorted({one[label] for label in sizes})
