@@ -125,8 +125,8 @@ class Job:
         """A sum over tiles, added up in order; `chosen` are those of its terms that are meant."""
         total: Any = None
         every = product_of([self.tiling.count(label) for label in part.summed])
-        chosen_ones = every if chosen is None else islice(every, chosen.start, chosen.stop)
-        terms = ({**tiles, **dict(zip(part.summed, number, strict=True))} for number in chosen_ones)
+        meant = every if chosen is None else islice(every, chosen.start, chosen.stop)
+        terms = ({**tiles, **dict(zip(part.summed, number, strict=True))} for number in meant)
 
         def read(at: Tiles) -> tuple[Tiles, dict[str, Array]]:
             return at, {read.name: self.piece(read, at) for read in part.reads}
@@ -155,10 +155,10 @@ class Job:
             return total
         label, first = part.labels[axis], total is None
         for slab in found:
-            places = {
-                read.name: tuple(slab if la == label else slice(None) for la in read.labels) for read in part.reads
+            own = {
+                read.name: pieces[read.name][tuple(slab if la == label else slice(None) for la in read.labels)]
+                for read in part.reads
             }
-            own = {name: piece[places[name]] for name, piece in pieces.items()}
             value = call(part.expr, own, {**lengths, str(tile_size(label)): slab.stop - slab.start})
             total = np.empty(shape, value.dtype) if total is None else total
             place = (*[slice(None)] * axis, slab)

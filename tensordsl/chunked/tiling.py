@@ -317,8 +317,8 @@ def choose(
     """The lengths that take the least time of those whose tasks hold no more than the limit; and the least there is.
 
     From tiles of a chunk on, lengths are made longer or shorter, those first that gain most by it, and then two against
-    each other, as long as any does. Shorter tiles than chunks give more tasks, for many workers; the chunks are then read
-    by several. It ends: moves take less time, but for those that only make a length longer.
+    each other, as long as any does. Shorter tiles than chunks give more tasks, for many workers; the chunks are then
+    read by several. It ends: moves take less time, but for those that only make a length longer.
     """
     one = wanted.classes
     roots = sorted({one[label] for label in sizes})
