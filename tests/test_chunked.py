@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -251,7 +252,7 @@ def test_the_peak_of_a_task_keeps_within_the_memory() -> None:
     data = {"A": np.broadcast_to(np.float64(1), (5000, 5000)), "B": np.broadcast_to(np.float64(1), (5000, 3000))}
     for memory in (10**6, 10**7, 10**8):
         plan = plan_of(A @ B, data, memory=memory)
-        assert 2 * plan.peak_bytes <= 0.5 * memory
+        assert 2 * plan.peak_bytes <= 0.6 * memory
     few, many = plan_of(A @ B, data, memory=10**8), plan_of(A @ B, data, memory=10**7)
     assert few.bytes_read < many.bytes_read  # more memory, less traffic
     with pytest.raises(td.PlanError, match="Give memory="):
@@ -286,12 +287,13 @@ def test_nothing_is_read_ahead_where_there_is_no_room_for_it() -> None:
     assert much.ahead
     assert not little.ahead
     with pytest.raises(td.PlanError, match="Give memory="):
-        td.plan(e, chunks=1000, memory="60MB", **sizes)
+        td.plan(e, chunks=1000, memory="50MB", **sizes)
+    assert not td.plan(A @ B, chunks=1000, memory="2GiB", k=12000, m=10000).tiling.ahead  # computing takes longer
 
 
 def test_products_are_added_in_slabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a sum of 8 MB no second one is made; its value is NumPy's."""
-    sizes = (1024, 700, 1000)
+    sizes = (1024, 3000, 1000)
     a, b = (RNG.normal(size=shape) for shape in (sizes[:2], sizes[1:]))
     zarr.create_array(str(tmp_path / "P.zarr"), data=a, chunks=(100, 90))
     zarr.create_array(str(tmp_path / "Q.zarr"), data=b, chunks=(90, 110))
@@ -299,16 +301,17 @@ def test_products_are_added_in_slabs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     made = []
     call = running.call
 
-    def seen(expr: Any, values: Any, lengths: Any) -> Any:
-        made.append(call(expr, values, lengths))
+    def seen(*given: Any, **more: Any) -> Any:
+        made.append(call(*given, **more))
         return made[-1]
 
     monkeypatch.setattr(running, "call", seen)
     data = {"P": tmp_path / "P.zarr", "Q": tmp_path / "Q.zarr"}
-    report = td.store(e, data, tmp_path / "R.zarr", memory="1GB")
+    report = td.store(e, data, tmp_path / "R.zarr", memory="60MB")
     np.testing.assert_allclose(zarr.open_array(str(tmp_path / "R.zarr"), mode="r")[...], a @ b, rtol=1e-10, atol=1e-10)
     largest = np.prod(report.plan.block_shape)
     assert largest > tiling.SLABBED
+    assert all(report.plan.tiling.counts(part.summed) > 1 for stage in report.plan.steps for part in stage.parts)
     assert made
     assert max(np.size(value) for value in made) <= largest / tiling.SLABS + largest / min(report.plan.block_shape)
 
@@ -355,7 +358,7 @@ def test_the_least_memory_that_is_named_is_enough() -> None:
     with pytest.raises(td.PlanError) as caught:
         plan_of(FLAGSHIP, {"A": DATA["A"], "x": DATA["x"]}, "dense", memory=20)
     least = int(str(caught.value).split("memory=")[1].split()[0])
-    assert 2 * plan_of(FLAGSHIP, {"A": DATA["A"], "x": DATA["x"]}, "dense", memory=least).peak_bytes <= 0.5 * least
+    assert 2 * plan_of(FLAGSHIP, {"A": DATA["A"], "x": DATA["x"]}, "dense", memory=least).peak_bytes <= 0.6 * least
 
 
 def test_tiles_are_whole_chunks_where_that_fits() -> None:
@@ -495,7 +498,7 @@ def test_chains_are_products_of_two(stored: dict[str, Any]) -> None:
 
 def test_a_size_that_happens_to_be_one_is_cut_like_others() -> None:
     data = {"A": np.broadcast_to(np.float64(1), (5000, 5000)), "B": np.ones((5000, 1))}
-    assert 2 * plan_of(A @ B, data, memory=10**7).peak_bytes <= 5 * 10**6
+    assert 2 * plan_of(A @ B, data, memory=10**7).peak_bytes <= 0.6 * 10**7
 
 
 def test_chunks_that_are_decoded_whole_count(tmp_path: Path) -> None:
@@ -757,6 +760,52 @@ if __name__ == "__main__":
     td.store(td.jacobian(A * td.outer(x, x), x), {"A": sys.argv[1], "x": sys.argv[2]}, sys.argv[3], memory=400_000,
              layout=sys.argv[4])
 """
+
+
+class Threads:
+    """What the engine asks a client of `distributed`."""
+
+    def __init__(self, **threads: int) -> None:
+        self.threads = threads
+
+    def nthreads(self) -> dict[str, int]:
+        return self.threads
+
+
+def test_workers_are_given_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many tasks for each thread as the others, also where some end sooner, come later, or are lost."""
+    monkeypatch.setattr(engine, "ASK", 0.0)
+    client = Threads(a=1, b=3)
+    workers = engine.Workers(client)
+    assert Counter(workers.take() for _ in range(12)) == {"a": 3, "b": 9}
+    for _ in range(3):
+        workers.give("b")
+    assert [workers.take() for _ in range(3)] == ["b"] * 3
+    client.threads = {"a": 1, "c": 1}
+    assert Counter(workers.take() for _ in range(5)) == {"c": 4, "a": 1}
+    client.threads = {}
+    assert workers.take() is None  # whoever comes takes it
+    workers.give(None)
+
+
+@pytest.mark.slow
+def test_two_workers_do_half_each() -> None:
+    """Of four long tasks each of two workers does two: the scheduler alone gives three to one of them."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        done: list[str] = []
+        engine.run(client, slow_task, None, iter([()] * 4), 2, lambda call, address: done.append(address), 60.0)
+    assert sorted(Counter(done).values()) == [2, 2]
+
+
+def slow_task(job: Any) -> str:
+    from distributed import get_worker
+
+    time.sleep(0.3)
+    return str(get_worker().address)
 
 
 MEASURED = """
@@ -1087,7 +1136,7 @@ def test_a_plan_is_shown_before_anything_runs(stored: dict[str, Any], tmp_path: 
     with pytest.raises(td.UnsupportedError, match=r"\.svg"):
         plan.save(tmp_path / "plan.png")
     declared = td.plan(A @ B, k=10_000, m=3_000, chunks={"A": 500, "B": (500, 300)}, memory="500MB")
-    assert 2 * declared.peak_bytes <= 0.5 * 500e6
+    assert 2 * declared.peak_bytes <= 0.6 * 500e6
     assert declared.bytes_read >= declared.bound_bytes - declared.bytes_written
     with pytest.raises(td.PlanError, match="one length for each"):
         td.plan(FLAGSHIP, stored, chunks=(1, 2))

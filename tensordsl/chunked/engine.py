@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from ctypes import CDLL
+from functools import cache, partial
 from importlib.metadata import version
 from itertools import islice
 from queue import Empty, Queue
@@ -20,6 +23,9 @@ WINDOW = 3  # tasks for each slot that are handed out at a time, so that none wa
 CONNECT = 20.0  # seconds for a cluster to answer
 STUCK = 600.0  # seconds at the least in which no task ends, after which nothing is waited for any more
 ENDING = 30.0  # seconds that tasks which cannot be cancelled are waited for, so that none writes later
+ASK = 2.0  # seconds after which it is asked anew which workers there are
+M_ARENA_MAX = -8  # glibc's number for the parameter
+ARENAS = 2  # in which a process allocates, however many threads it has
 RETRIES = 3  # of a task that fails with something that another try may mend
 
 # The memory of a worker is what tasks are planned for: nothing is to be moved to disk behind them.
@@ -33,6 +39,7 @@ def connected(client: Any, slots: int) -> Iterator[tuple[Any, bool]]:
     from distributed import Client, LocalCluster
 
     if client is None:
+        share_arenas()
         with (
             dask.config.set(OWN),
             one_blas(slots),
@@ -73,6 +80,36 @@ def slots_of(client: Any) -> tuple[int, int]:
     return sum(threads), max(threads)
 
 
+class Workers:
+    """How many tasks each worker has been given, so that none waits while another has several in its queue.
+
+    The scheduler of `distributed` would give three tasks of four to one of two workers, before it knows how long they
+    take. Those of a worker that is lost go to others by themselves.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._given: Counter[str] = Counter()
+        self._threads: dict[str, int] = {}
+        self._asked = float("-inf")
+
+    def take(self) -> str | None:
+        """The worker that has the fewest tasks for each of its threads, with one more from now on."""
+        if monotonic() - self._asked > ASK:
+            with suppress(Exception):  # of a scheduler that does not answer: the tasks themselves will show it
+                self._threads = _within(CONNECT, self._client.nthreads)
+            self._asked = monotonic()
+        worker = min(self._threads, key=lambda name: (self._given[name] + 1) / self._threads[name], default=None)
+        if worker is not None:
+            self._given[worker] += 1
+        return worker
+
+    def give(self, worker: str | None) -> None:
+        """A task that was given to a worker has ended."""
+        if worker is not None:
+            self._given[worker] -= 1
+
+
 def run(
     client: Any,
     function: Callable[..., Any],
@@ -92,13 +129,17 @@ def run(
     shared: Any = None
     ended: Queue[Any] = Queue()
     given: dict[Any, Any] = {}
+    workers = Workers(client)
 
     def submit(call: Any) -> None:
         nonlocal shared
         if shared is None:
             shared = client.submit(_same, job, pure=False)  # unlike scattered data, it is there again after any loss
-        future = client.submit(function, shared, *call, pure=False, retries=RETRIES)
-        given[future] = call
+        worker = workers.take()
+        future = client.submit(
+            function, shared, *call, pure=False, retries=RETRIES, workers=worker, allow_other_workers=True
+        )
+        given[future] = call, worker
         future.add_done_callback(ended.put)
 
     try:
@@ -113,7 +154,9 @@ def run(
                     f"No task has ended in {patience:.0f} s: a worker is stuck, or lost. What was finished is kept: "
                     "mend the cluster and run again with resume."
                 ) from None
-            done(given.pop(future), result)
+            call, worker = given.pop(future)
+            workers.give(worker)
+            done(call, result)
             future.release()
             following = next(calls, None)
             if following is not None:
@@ -209,6 +252,16 @@ def _check_versions(client: Any) -> None:
 def _versions() -> dict[str, str]:
     """Of what has to be the same for tasks to be understood, and to give the same bits."""
     return {name: version(name) for name in ("tensordsl", "numpy", "dask", "zarr")}
+
+
+@cache
+def share_arenas() -> None:
+    """Have threads share what memory they free: glibc keeps some for each thread, which no plan knows of.
+
+    Where more have begun than that, or with another allocator, it changes nothing.
+    """
+    if sys.platform == "linux" and hasattr(CDLL(None), "mallopt"):
+        CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
 @contextmanager

@@ -216,8 +216,14 @@ class ChunkedPlan:
                 added += self.dtypes[part.name].itemsize * self.tiling.entries(stage.labels) * terms
                 if self.is_shared(stage):
                     width = max(width, min(terms, SHARED))
-        load = Load(self.flops, self.bytes_read + self.bytes_written, added, self.tasks, pieces, width)
+        moved, ahead = self.bytes_read + self.bytes_written, self.tiling.ahead
+        load = Load(self.flops, moved, added, self.tasks, pieces, width, ahead)
         return seconds_of(load, self.slots, max(1, self.slots // self.at_once))
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether reading and writing take longer than computing."""
+        return (self.bytes_read + self.bytes_written) / BANDWIDTH > self.flops / FLOPS / self.slots
 
     def is_shared(self, stage: Stage) -> bool:
         """Whether several tasks share each sum of a stage: there are few, of many terms, and none is large."""
@@ -340,7 +346,8 @@ def shape_of(stage: Stage, tiling: Tiling) -> tuple[int, ...]:
 class Load(NamedTuple):
     """What a run has to do: bytes `moved` through the stores, and `added` to sums that are in memory.
 
-    The calls for the pieces of sums count, and how many tasks can go on side by side.
+    The calls for the pieces of sums count, and how many tasks can go on side by side; a task waits for what it reads,
+    while others of its worker compute, or reads it `ahead`.
     """
 
     flops: int
@@ -349,6 +356,7 @@ class Load(NamedTuple):
     tasks: int
     pieces: int
     width: int
+    ahead: bool
 
 
 def seconds_of(load: Load, slots: int, workers: int) -> float:
@@ -357,7 +365,8 @@ def seconds_of(load: Load, slots: int, workers: int) -> float:
     side_by_side = max(1.0, width / ceil(width / slots))
     moving = load.moved / min(BANDWIDTH * min(workers, width), STORE)
     computing = (load.flops / FLOPS + load.added / ADDED) / side_by_side
-    hidden = (1 - EXPOSED) * min(moving, computing)  # tasks compute while others read
+    exposed = EXPOSED if load.ahead else workers / slots
+    hidden = (1 - exposed) * min(moving, computing)  # tasks compute while others read
     return moving + computing - hidden + (load.tasks * TASK + load.pieces * PIECE) / side_by_side
 
 

@@ -29,9 +29,9 @@ from tensordsl.program.build import dimensions
 from tensordsl.program.threads import thread_count
 from tensordsl.rewrites.rewriting import PHASES, simplified
 
-SHARE = 0.5  # of the memory that tasks may hold: the rest is for the engine, and for what libraries copy on the way
+SHARE = 0.6  # of the memory that tasks may hold: the rest is for the engine, and for what libraries copy on the way
 DELTA = 16  # the length to begin with along axes of a dense result that a δ is on: the shorter, the fewer zeros
-LONGEST = 20.0  # seconds that one task should last at the most
+LONGEST = 30.0  # seconds that one task should last at the most
 SMALL = 1 << 20  # entries of arrays that something is computed of only to see its dtype
 PROBES = (1, 2, 5)  # numbers that such arrays hold: I - A has no inverse for one of them
 MEMORY = "2GiB"  # where nothing else is said
@@ -155,8 +155,9 @@ def _tiling(plan: ChunkedPlan, cutter: Cutter, budget: Budget, asked: Asked) -> 
         arrays,
     )
     tiling, least = choose(cutter.sizes, wanted, held, seconds, budget.limit)
-    if held(tiling) > budget.limit:  # there may be room without what is read ahead
-        tiling, least = choose(cutter.sizes, wanted._replace(ahead=False), held, seconds, budget.limit)
+    if replace(plan, tiling=tiling).is_moving:  # what takes longest is not to wait for what is computed
+        reading, _ = choose(cutter.sizes, wanted._replace(ahead=True), held, seconds, budget.limit)
+        tiling = reading if held(reading) <= budget.limit else tiling
     if held(tiling) > budget.limit:
         want = int(least * budget.at_once / SHARE) + 1
         raise PlanError(

@@ -133,6 +133,7 @@ class Job:
 
         for at, pieces in ahead(read, terms) if self.is_looped(part) else map(read, terms):
             total = self._added(total, part, pieces, at)
+            del pieces  # before the next ones are read
         return total
 
     def is_looped(self, part: Part) -> bool:
@@ -154,17 +155,23 @@ class Job:
             total += value
             return total
         label, first = part.labels[axis], total is None
+        value = None  # of a slab, in memory that the next one takes
         for slab in found:
             own = {
                 read.name: pieces[read.name][tuple(slab if la == label else slice(None) for la in read.labels)]
                 for read in part.reads
             }
-            value = call(part.expr, own, {**lengths, str(tile_size(label)): slab.stop - slab.start})
-            total = np.empty(shape, value.dtype) if total is None else total
+            sizes = {**lengths, str(tile_size(label)): slab.stop - slab.start}
             place = (*[slice(None)] * axis, slab)
-            if first:
+            if total is None:
+                value = call(part.expr, own, sizes)
+                total = np.empty(shape, value.dtype)
                 total[place] = value
+            elif first:
+                call(part.expr, own, sizes, out=total[place])
             else:
+                same = value is not None and value.shape == total[place].shape
+                value = call(part.expr, own, sizes, out=value if same else None)
                 total[place] += value
         return total
 
@@ -223,12 +230,12 @@ def called(expr: Expr) -> Called:
     )
 
 
-def call(expr: Expr, values: Mapping[str, Any], sizes: Mapping[str, int]) -> Any:
-    """The value of an expression of a tile. Sizes that no array shows are given by name."""
+def call(expr: Expr, values: Mapping[str, Any], sizes: Mapping[str, int], out: Array | None = None) -> Any:
+    """The value of an expression of a tile, in `out` if given. Sizes that no array shows are given by name."""
     if isinstance(expr, Constant):
         return expr.array
     if isinstance(expr, Symbol):
         return values[expr.name]
     found = called(expr)
     more = {name: size for name, size in sizes.items() if name in found.sizes}
-    return found.function({name: values[name] for name in found.arrays}, **more)
+    return found.function({name: values[name] for name in found.arrays}, out=out, **more)

@@ -75,6 +75,7 @@ def make_block(job: PlannedJob, block: tuple[int, ...], places: tuple[int, ...])
 
 def do_all(job: PlannedJob, function: Callable[..., Any], calls: Sequence[Any]) -> list[Any]:
     """Some of these, one after the other."""
+    engine.share_arenas()
     return [function(job, *call) for call in calls]
 
 

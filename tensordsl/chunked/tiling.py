@@ -19,7 +19,7 @@ BANDWIDTH = 1e9  # bytes a second that one worker reads and writes, about
 STORE = 2e10  # bytes a second that a store gives all workers together, about
 FLOPS = 2e10  # a second and a core, in products of matrices, about
 ADDED = 5e9  # bytes a second and a core that are added to a sum, about
-EXPOSED = 0.1  # of the reading and writing that is not hidden behind what is computed meanwhile, about
+EXPOSED = 0.1  # of what is read ahead that is not hidden behind what is computed meanwhile, about
 TASK = 3e-3  # seconds that the engine and the store take for one task, about
 CHUNK = 1 << 23  # bytes that a chunk which is written has at the most, where that can be
 MOST_PARTS = 16  # in which a length is parted for that at one time
@@ -51,7 +51,7 @@ class Tiling:
     lengths: Mapping[Label, int]
     arrays: Mapping[str, Stored] = field(default_factory=dict)
     units: Mapping[Label, int] = field(default_factory=dict)
-    ahead: bool = True  # whether the next piece of a sum is read while this one is added
+    ahead: bool = False  # whether the next piece of a sum is read while this one is added
 
     def count(self, label: Label) -> int:
         """How many tiles a label has: one at least, which may be empty."""
@@ -304,7 +304,7 @@ class Wanted(NamedTuple):
     pinned: Mapping[Label, int] = {}
     whole: frozenset[Label] = frozenset()
     arrays: Mapping[str, Stored] = {}
-    ahead: bool = True
+    ahead: bool = False
 
 
 def choose(
