@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -498,7 +499,7 @@ def test_chains_are_products_of_two(stored: dict[str, Any]) -> None:
 
 def test_a_size_that_happens_to_be_one_is_cut_like_others() -> None:
     data = {"A": np.broadcast_to(np.float64(1), (5000, 5000)), "B": np.ones((5000, 1))}
-    assert 2 * plan_of(A @ B, data, memory=10**7).peak_bytes <= 0.6 * 10**7
+    assert 2 * plan_of(A @ B, data, memory=10**7).peak_bytes < 6 * 10**6
 
 
 def test_chunks_that_are_decoded_whole_count(tmp_path: Path) -> None:
@@ -799,6 +800,21 @@ def test_two_workers_do_half_each() -> None:
         done: list[str] = []
         engine.run(client, slow_task, None, iter([()] * 4), 2, lambda call, address: done.append(address), 60.0)
     assert sorted(Counter(done).values()) == [2, 2]
+
+
+@pytest.mark.slow
+def test_tasks_wait_for_a_worker_that_comes_later() -> None:
+    """Where there is none for the moment, as after one was lost, tasks are handed out, and done by whoever comes."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0") as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        done: list[str] = []
+        timer = Timer(0.5, cluster.scale, [1])
+        timer.start()
+        engine.run(client, slow_task, None, iter([()] * 2), 1, lambda call, address: done.append(address), 60.0)
+    assert len(done) == 2
 
 
 def slow_task(job: Any) -> str:

@@ -136,9 +136,8 @@ def run(
         if shared is None:
             shared = client.submit(_same, job, pure=False)  # unlike scattered data, it is there again after any loss
         worker = workers.take()
-        future = client.submit(
-            function, shared, *call, pure=False, retries=RETRIES, workers=worker, allow_other_workers=True
-        )
+        preferred = {} if worker is None else {"workers": worker, "allow_other_workers": True}
+        future = client.submit(function, shared, *call, pure=False, retries=RETRIES, **preferred)
         given[future] = call, worker
         future.add_done_callback(ended.put)
 
@@ -258,10 +257,12 @@ def _versions() -> dict[str, str]:
 def share_arenas() -> None:
     """Have threads share what memory they free: glibc keeps some for each thread, which no plan knows of.
 
-    Where more have begun than that, or with another allocator, it changes nothing.
+    No more arenas begin from then on, in all of the process. With another allocator it changes nothing, nor where glibc
+    has set a limit already, as it does when there are more than eight.
     """
-    if sys.platform == "linux" and hasattr(CDLL(None), "mallopt"):
-        CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
+    mallopt = getattr(CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_ARENA_MAX, ARENAS)
 
 
 @contextmanager

@@ -207,7 +207,8 @@ class ChunkedPlan:
         return sum(part_flops(part, self.tiling) for stage in self.steps for part in stage.parts)
 
     @property
-    def seconds(self) -> float:
+    def load(self) -> Load:
+        """What all tasks together have to do."""
         pieces, added, width = 0, 0, self.tasks
         for stage in self.steps:
             for part in stage.parts:
@@ -216,14 +217,22 @@ class ChunkedPlan:
                 added += self.dtypes[part.name].itemsize * self.tiling.entries(stage.labels) * terms
                 if self.is_shared(stage):
                     width = max(width, min(terms, SHARED))
-        moved, ahead = self.bytes_read + self.bytes_written, self.tiling.ahead
-        load = Load(self.flops, moved, added, self.tasks, pieces, width, ahead)
-        return seconds_of(load, self.slots, max(1, self.slots // self.at_once))
+        moved = self.bytes_read + self.bytes_written
+        return Load(self.flops, moved, added, self.tasks, pieces, max(1, width), self.tiling.ahead)
+
+    @property
+    def workers(self) -> int:
+        return max(1, self.slots // self.at_once)
+
+    @property
+    def seconds(self) -> float:
+        return seconds_of(self.load, self.slots, self.workers)
 
     @property
     def is_moving(self) -> bool:
         """Whether reading and writing take longer than computing."""
-        return (self.bytes_read + self.bytes_written) / BANDWIDTH > self.flops / FLOPS / self.slots
+        load = self.load
+        return moving(load, self.workers) > computing(load, self.slots)
 
     def is_shared(self, stage: Stage) -> bool:
         """Whether several tasks share each sum of a stage: there are few, of many terms, and none is large."""
@@ -359,15 +368,27 @@ class Load(NamedTuple):
     ahead: bool
 
 
+def moving(load: Load, workers: int) -> float:
+    """About how long it takes to read and write."""
+    return load.moved / min(BANDWIDTH * min(workers, load.width), STORE)
+
+
+def computing(load: Load, slots: int) -> float:
+    """About how long it takes to compute."""
+    return (load.flops / FLOPS + load.added / ADDED) / side_by_side(load, slots)
+
+
+def side_by_side(load: Load, slots: int) -> float:
+    """How many tasks go on at a time on the average: the last of them are alone where they do not come out even."""
+    return max(1.0, load.width / ceil(load.width / slots))
+
+
 def seconds_of(load: Load, slots: int, workers: int) -> float:
-    """About how long tasks take side by side, the last of them alone where they do not come out even."""
-    width = max(1, load.width)
-    side_by_side = max(1.0, width / ceil(width / slots))
-    moving = load.moved / min(BANDWIDTH * min(workers, width), STORE)
-    computing = (load.flops / FLOPS + load.added / ADDED) / side_by_side
+    """About how long a run takes."""
+    move, compute = moving(load, workers), computing(load, slots)
     exposed = EXPOSED if load.ahead else workers / slots
-    hidden = (1 - exposed) * min(moving, computing)  # tasks compute while others read
-    return moving + computing - hidden + (load.tasks * TASK + load.pieces * PIECE) / side_by_side
+    hidden = (1 - exposed) * min(move, compute)  # tasks compute while others read
+    return move + compute - hidden + (load.tasks * TASK + load.pieces * PIECE) / side_by_side(load, slots)
 
 
 def sum_of(terms: Sequence[Term], sizes: Mapping[Label, int]) -> Expr:
