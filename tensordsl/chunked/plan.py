@@ -230,9 +230,8 @@ class ChunkedPlan:
 
     @property
     def is_moving(self) -> bool:
-        """Whether reading and writing take longer than computing."""
-        load = self.load
-        return moving(load, self.workers) > computing(load, self.slots)
+        """Whether one worker's reading and writing of it all would take longer than computing."""
+        return (self.bytes_read + self.bytes_written) / BANDWIDTH > self.flops / FLOPS / self.slots
 
     def is_shared(self, stage: Stage) -> bool:
         """Whether several tasks share each sum of a stage: there are few, of many terms, and none is large."""
