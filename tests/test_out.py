@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -246,6 +247,17 @@ def test_other_sizes_in_the_same_memory() -> None:
         buffer = memory[: n * n].reshape(n, n)
         f(x=np.arange(n) + 1.0, out=buffer)
         np.testing.assert_array_equal(buffer, np.diag(np.arange(n) + 1.0))
+
+
+def test_data_are_let_go() -> None:
+    """A function that is kept holds none of the arrays that it was called with."""
+    f, buffer = td.compile(A * x), np.empty((N, N))
+    given = data_of(1)
+    held = [weakref.ref(given[name]) for name in ("A", "x")]
+    f({name: given[name] for name in ("A", "x")}, out=buffer)
+    del given
+    gc.collect()
+    assert [array() for array in held] == [None, None]
 
 
 def test_arrays_that_are_gone_are_forgotten() -> None:

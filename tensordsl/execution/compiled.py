@@ -105,9 +105,8 @@ class CompiledFunction:
             check_sizes(self.expressions, bound.sizes)
             one = one_dtype(bound.arrays)
             direct = one is not None and all(dtype.name == one for dtype in dtypes)
-            run = stored(
-                lambda: self._plan(bound.arrays, bound.sizes), self._direct(one, bound.sizes) if direct else None
-            )
+            sizes = bound.sizes  # and not the data: they would be held as long as the function is
+            run = stored(lambda: self._dense(one, sizes), self._direct(one, sizes) if direct else None)
             self._remember(key, run)
         if quick is not None and quick[0] == self._quick_key(bound.arrays, named):
             self._remember(quick, run)
