@@ -69,9 +69,9 @@ def computed(
         )
     with Held("computed") as held, tempfile.TemporaryDirectory(prefix="tensordsl-") as scratch:
         places = places_of(plan, Path(scratch), held, int(SHARE * memory) - cores, results=plan.cores)
-        with engine.connected(None, budget.slots) as (client, _):
+        with engine.here(plan.slots) as client:
             taken = replace(plan, sources={name: held.take(source) for name, source in plan.sources.items()})
-            Run(taken, places, client, budget.slots).all()
+            Run(taken, places, client, plan.slots).all()
         return factored_of(plan, {name: HELD[str(places[name].place)] for name in plan.cores})
 
 

@@ -113,7 +113,8 @@ class Cutter:
         self._taken = set(taken)  # names of data, which no stage has
         self.sizes: dict[Label, int] = {}
         self.uncut: set[Label] = set()
-        self.kin: list[tuple[Label, Label]] = []  # labels of one axis, seen where it is made and where it is read
+        self.kin: list[tuple[Label, Label]] = []  # labels that are cut alike
+        self.along: list[tuple[Label, Label]] = []  # those of one axis, seen where it is made and where it is read
         self.stages: list[Stage] = []
         self.constants: dict[str, Constant] = {}
         self._numbers = numbers
@@ -328,7 +329,7 @@ class Cutter:
         if stage is not None:
             for made, read in zip(stage.axes, axes, strict=True):
                 if len(made) == len(read) == 1 and read[0].label is not None and read[0][1:] == (0, 1):
-                    self.kin.append((made[0].label, read[0].label))  # type: ignore[arg-type]
+                    self.along.append((made[0].label, read[0].label))  # type: ignore[arg-type]
         found = next((read for read in reads if (read.array, read.axes) == (name, axes)), None)
         if found is None:
             found = Read(f"_r{next(self._fresh)}", name, axes)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from ctypes import CDLL
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from queue import Empty, Queue
@@ -24,8 +22,6 @@ CONNECT = 20.0  # seconds for a cluster to answer
 STUCK = 600.0  # seconds at the least in which no task ends, after which nothing is waited for any more
 ENDING = 30.0  # seconds that tasks which cannot be cancelled are waited for, so that none writes later
 ASK = 2.0  # seconds after which it is asked anew which workers there are
-M_ARENA_MAX = -8  # glibc's number for the parameter
-ARENAS = 2  # in which a process allocates, however many threads it has
 RETRIES = 3  # of a task that fails with something that another try may mend
 
 # The memory of a worker is what tasks are planned for: nothing is to be moved to disk behind them.
@@ -33,30 +29,35 @@ OWN = {f"distributed.worker.memory.{name}": False for name in ("target", "spill"
 
 
 @contextmanager
-def connected(client: Any, slots: int) -> Iterator[tuple[Any, bool]]:
-    """A client of `distributed`, and whether its workers are threads of this process."""
+def here(slots: int) -> Iterator[Any]:
+    """A client of a cluster whose workers are threads of this process."""
     import dask
     from distributed import Client, LocalCluster
 
-    if client is None:
-        share_arenas()
-        with (
-            dask.config.set(OWN),
-            one_blas(slots),
-            LocalCluster(
-                n_workers=1,
-                threads_per_worker=slots,
-                processes=False,
-                dashboard_address=":0",
-                silence_logs=50,
-            ) as cluster,
-            Client(cluster) as found,
-        ):
-            try:
-                yield found, True
-            finally:
-                close()
-    elif isinstance(client, str):
+    with (
+        dask.config.set(OWN),
+        one_blas(slots),
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=slots,
+            processes=False,
+            dashboard_address=":0",
+            silence_logs=50,
+        ) as cluster,
+        Client(cluster) as found,
+    ):
+        try:
+            yield found
+        finally:
+            close()
+
+
+@contextmanager
+def reached(client: Any) -> Iterator[Any]:
+    """A client of `distributed`, or one of the scheduler at an address; of workers that can run this library."""
+    from distributed import Client
+
+    if isinstance(client, str):
         try:
             found = Client(client, timeout=CONNECT)
         except (OSError, ValueError) as error:
@@ -66,10 +67,10 @@ def connected(client: Any, slots: int) -> Iterator[tuple[Any, bool]]:
             ) from None
         with found:
             _check_versions(found)
-            yield found, False
+            yield found
     else:
         _check_versions(client)
-        yield client, False
+        yield client
 
 
 def slots_of(client: Any) -> tuple[int, int]:
@@ -251,18 +252,6 @@ def _check_versions(client: Any) -> None:
 def _versions() -> dict[str, str]:
     """Of what has to be the same for tasks to be understood, and to give the same bits."""
     return {name: version(name) for name in ("tensordsl", "numpy", "dask", "zarr")}
-
-
-@cache
-def share_arenas() -> None:
-    """Have threads share what memory they free: glibc keeps some for each thread, which no plan knows of.
-
-    No more arenas begin from then on, in all of the process. With another allocator it changes nothing, nor where glibc
-    has set a limit already, as it does when there are more than eight.
-    """
-    mallopt = getattr(CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(M_ARENA_MAX, ARENAS)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from tensordsl.chunked.streaming import SparseBlocks
 from tensordsl.errors import PlanError, UnsupportedError
 from tensordsl.expr import Expr, Symbol, operation
 from tensordsl.labels import Label
+from tensordsl.program.threads import thread_count
 
 MOST_LAYERS = 256  # that one sum may be a chain of
 
@@ -45,12 +46,12 @@ def evaluate_lazily(
 
 def _lazy(node: Expr, data: Mapping[Any, Any], memory: int, output: str) -> Any:
     sources, sizes = bind_sources([node], data)
-    budget = Budget.here(memory)
+    budget = Budget.here(memory, thread_count())  # a scheduler of the caller's does the tasks
     layout = "dense" if output == "dense" else "structured"
     try:
-        plan = plan_chunked(node, sources, sizes, budget, Asked(layout, keep_chunks=True))
+        plan = plan_chunked(node, sources, sizes, budget, Asked(layout, keep_chunks=True, aligned=True))
     except PlanError:  # chunks that are too large for it
-        plan = plan_chunked(node, sources, sizes, budget, Asked(layout))
+        plan = plan_chunked(node, sources, sizes, budget, Asked(layout, aligned=True))
     given = {key.name if isinstance(key, Symbol) else key: value for key, value in data.items()}
     layers = Layers(plan, {name: given[name] for name in sources})
     for stage in plan.stages:

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tensordsl.chunked.bounds import least_moved
 from tensordsl.chunked.cutting import Axis, Place, Stage
 from tensordsl.chunked.pictures import blocks_svg
 from tensordsl.chunked.sources import Source
 from tensordsl.chunked.tiling import (
     ADDED,
     BANDWIDTH,
-    CHUNK,
     EXPOSED,
     FLOPS,
     PIECE,
@@ -28,6 +28,7 @@ from tensordsl.chunked.tiling import (
     TASK,
     Blocks,
     Tiling,
+    bytes_coded,
     part_flops,
     stage_bytes,
     stage_reads,
@@ -39,7 +40,8 @@ from tensordsl.expr import Expr, Symbol
 from tensordsl.labels import Groups, Label, flat, singles
 from tensordsl.program.plan import table
 
-SHARED = 16  # tiles below which the sums of a stage are shared by as many tasks
+SHARED = 16  # tasks that share a sum
+GATHERED = 0.2  # of the memory, in which their parts of a tile are added up
 LETTERS = "ijklmnopqrstuvwxyz"
 TITLES = ("array", "made of", "tiles", "of", "read", "written", "peak of a task")
 WORD = re.compile(r"[^\W\d]\w*")
@@ -108,6 +110,8 @@ class ChunkedPlan:
     memory: int
     slots: int  # tasks that go on side by side
     at_once: int  # of which so many are on one worker
+    blas: int  # threads of BLAS that each has
+    has_chunks: bool  # whether those of a dense result were asked for
 
     @cached_property
     def cores(self) -> dict[str, str]:
@@ -168,15 +172,39 @@ class ChunkedPlan:
         return written
 
     @property
+    def bytes_moved(self) -> int:
+        return self.bytes_read + self.bytes_written
+
+    @cached_property
     def bound_bytes(self) -> int:
-        """What has to be read and written at the least: each array once, and of the result what is not zero."""
+        """What has to be read and written at the least: each array once, and of the result what is not zero.
+
+        Of chunks that are asked for it is all entries; and for a product of two arrays it is more where the memory is
+        small, see `bounds.least_moved`.
+        """
         arrays = {read.array for stage in self.steps for read in stage.every_read}
         read = sum(source.nbytes for name, source in self.sources.items() if name in arrays)
         if self.layout == "structured":
-            cores = [stage for stage in self.stages if stage.name in self.cores]
-            return read + sum(self.dtypes[core.name].itemsize * self.tiling.whole(core.labels) for core in cores)
-        result = sum(self.tiling.whole(dict.fromkeys(flat(term.output))) for term in self.terms)
-        return read + self.dtype.itemsize * result
+            results = [stage for stage in self.stages if stage.name in self.cores]
+            written = sum(self.dtypes[core.name].itemsize * self.tiling.whole(core.labels) for core in results)
+        else:
+            results = [self.fused[name] for term in self.terms if term.is_core for name in term.cores]
+            entries = sum(self.tiling.whole(dict.fromkeys(flat(term.output))) for term in self.terms)
+            if self.has_chunks and self.blocks is not None:
+                entries = self.blocks.count() * prod(self.block_shape)
+            written = self.dtype.itemsize * entries
+        return max([read + written, *map(self._bound_of, results)])
+
+    def _bound_of(self, stage: Stage) -> int:
+        """What one result needs that is a product of two arrays of the data."""
+        part = stage.parts[0] if stage.is_sum else None
+        if part is None or not part.is_product or any(read.array not in self.sources for read in part.reads):
+            return 0
+        itemsize = min(
+            self.dtypes[stage.name].itemsize, *(self.sources[read.array].dtype.itemsize for read in part.reads)
+        )
+        arrays = [frozenset(labels) for labels in (part.labels, *(read.labels for read in part.reads))]
+        return int(itemsize * least_moved(arrays, self.tiling.sizes, self.memory / itemsize, self.workers))
 
     @property
     def peak_bytes(self) -> int:
@@ -186,7 +214,7 @@ class ChunkedPlan:
 
     @property
     def block_bytes(self) -> int:
-        """What the task of a block holds at once: the pieces of all terms, the block, and one of its terms."""
+        """What the task of a block holds at once: the pieces of all terms, the block, and a term of it or chunks."""
         if self.blocks is None:
             return 0
         if len(self.terms) == 1 and self.terms[0].is_core:  # the block is the piece
@@ -200,7 +228,8 @@ class ChunkedPlan:
                     pieces += stage_bytes(self.fused[name], itemsize, self.tiling)
                 else:
                     pieces += itemsize * self.tiling.entries(own)
-        return pieces + 2 * self.dtype.itemsize * prod(self.block_shape)
+        block = self.dtype.itemsize * prod(self.block_shape)
+        return pieces + block + max(block, min(2 * block, bytes_coded(self.chunks, self.dtype.itemsize)))
 
     @property
     def flops(self) -> int:
@@ -217,8 +246,7 @@ class ChunkedPlan:
                 added += self.dtypes[part.name].itemsize * self.tiling.entries(stage.labels) * terms
                 if self.is_shared(stage):
                     width = max(width, min(terms, SHARED))
-        moved = self.bytes_read + self.bytes_written
-        return Load(self.flops, moved, added, self.tasks, pieces, max(1, width), self.tiling.ahead)
+        return Load(self.flops, self.bytes_moved, added, self.tasks, pieces, max(1, width), self.tiling.ahead)
 
     @property
     def workers(self) -> int:
@@ -226,18 +254,18 @@ class ChunkedPlan:
 
     @property
     def seconds(self) -> float:
-        return seconds_of(self.load, self.slots, self.workers)
+        return seconds_of(self.load, self.slots, self.workers, self.blas)
 
     @property
     def is_moving(self) -> bool:
         """Whether one worker's reading and writing of it all would take longer than computing."""
-        return (self.bytes_read + self.bytes_written) / BANDWIDTH > self.flops / FLOPS / self.slots
+        return self.bytes_moved / BANDWIDTH > self.flops / FLOPS / (self.slots * self.blas)
 
     def is_shared(self, stage: Stage) -> bool:
-        """Whether several tasks share each sum of a stage: there are few, of many terms, and none is large."""
-        small = self.dtypes[stage.name].itemsize * self.tiling.entries(stage.labels) <= CHUNK
-        few = stage.name not in self.fused and self.tiling.counts(stage.labels) < SHARED
-        return small and few and any(self.tiling.counts(part.summed) > 1 for part in stage.parts)
+        """Whether several tasks share each sum of a stage: it has fewer tiles than keep all busy, and small ones."""
+        small = SHARED * self.dtypes[stage.name].itemsize * self.tiling.entries(stage.labels) <= GATHERED * self.memory
+        few = stage.name not in self.fused and self.tiling.counts(stage.labels) < min(SHARED, 2 * self.slots)
+        return self.slots > 1 and small and few and any(self.tiling.counts(part.summed) > 1 for part in stage.parts)
 
     @property
     def steps(self) -> tuple[Stage, ...]:
@@ -291,7 +319,7 @@ class ChunkedPlan:
         least = max(1, self.bound_bytes)
         return (
             f"{self.tasks:,} tasks, {amount(self.bytes_read)} read, {amount(self.bytes_written)} written, "
-            f"{(self.bytes_read + self.bytes_written) / least:.2f} x the least; {amount(self.peak_bytes)} at the peak "
+            f"{self.bytes_moved / least:.2f} x the least; {amount(self.peak_bytes)} at the peak "
             f"of a task, {self.slots} at a time; about {self.seconds:.2g} s"
         )
 
@@ -372,9 +400,9 @@ def moving(load: Load, workers: int) -> float:
     return load.moved / min(BANDWIDTH * min(workers, load.width), STORE)
 
 
-def computing(load: Load, slots: int) -> float:
+def computing(load: Load, slots: int, blas: int = 1) -> float:
     """About how long it takes to compute."""
-    return (load.flops / FLOPS + load.added / ADDED) / side_by_side(load, slots)
+    return (load.flops / FLOPS / blas + load.added / ADDED) / side_by_side(load, slots)
 
 
 def side_by_side(load: Load, slots: int) -> float:
@@ -382,9 +410,9 @@ def side_by_side(load: Load, slots: int) -> float:
     return max(1.0, load.width / ceil(load.width / slots))
 
 
-def seconds_of(load: Load, slots: int, workers: int) -> float:
+def seconds_of(load: Load, slots: int, workers: int, blas: int = 1) -> float:
     """About how long a run takes."""
-    move, compute = moving(load, workers), computing(load, slots)
+    move, compute = moving(load, workers), computing(load, slots, blas)
     exposed = EXPOSED if load.ahead else workers / slots
     hidden = (1 - exposed) * min(move, compute)  # tasks compute while others read
     return move + compute - hidden + (load.tasks * TASK + load.pieces * PIECE) / side_by_side(load, slots)

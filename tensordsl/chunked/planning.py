@@ -6,7 +6,7 @@ them runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import prod
@@ -32,6 +32,7 @@ from tensordsl.rewrites.rewriting import PHASES, simplified
 SHARE = 0.6  # of the memory that tasks may hold: the rest is for the engine, and for what libraries copy on the way
 DELTA = 16  # the length to begin with along axes of a dense result that a δ is on: the shorter, the fewer zeros
 LONGEST = 30.0  # seconds that one task should last at the most
+ALIKE, MUCH_LESS = 1.15, 0.8  # about the same time, and much less that is moved
 SMALL = 1 << 20  # entries of arrays that something is computed of only to see its dtype
 PROBES = (1, 2, 5)  # numbers that such arrays hold: I - A has no inverse for one of them
 MEMORY = "2GiB"  # where nothing else is said
@@ -39,11 +40,17 @@ LAYOUTS = ("structured", "dense")
 
 
 class Budget(NamedTuple):
-    """The memory that the tasks of one worker may hold, `at_once` of them; there are `slots` for tasks in all."""
+    """The memory that the tasks of one worker may hold, `at_once` of them; there are `slots` for tasks in all.
+
+    Each task has some threads of BLAS. Where they are threads of this process, there may be fewer tasks at a time, with
+    more memory each and more threads of BLAS.
+    """
 
     memory: int
     slots: int
     at_once: int
+    blas: int = 1
+    may_be_fewer: bool = False
 
     @property
     def limit(self) -> int:
@@ -51,22 +58,34 @@ class Budget(NamedTuple):
         return int(SHARE * self.memory / self.at_once)
 
     @classmethod
-    def here(cls, memory: int) -> Budget:
-        """That of the threads of this process."""
-        return cls(memory, thread_count(), thread_count())
+    def here(cls, memory: int, threads: int | None = None) -> Budget:
+        """That of so many threads of this process, or of those that suit best."""
+        slots = threads or thread_count()
+        return cls(memory, slots, slots, max(1, thread_count() // slots), threads is None)
+
+    def choices(self) -> Iterator[Budget]:
+        """This one, and those with half as many tasks at a time, and half of that."""
+        found = self
+        yield found
+        while self.may_be_fewer and found.slots > 1:
+            slots = found.slots // 2
+            found = found._replace(slots=slots, at_once=slots, blas=self.slots * self.blas // slots)
+            yield found
 
 
 class Asked(NamedTuple):
     """What is asked of a plan: none of it has to be.
 
     `chunks` are the lengths of the blocks of a dense result along its axes; otherwise those that a δ is on are short,
-    so that few zeros are in them, or, where `keep_chunks` is true, all are those of the data. `lengths` are those of
-    all tiles, of a run that is taken up.
+    so that few zeros are in them, or, where `keep_chunks` is true, all are those of the data. Where `aligned` is true,
+    what is made on the way is read in the tiles that it is made in. `lengths` are those of all tiles, of a run that is
+    taken up.
     """
 
     layout: str | None = None
     chunks: int | Sequence[int] | None = None
     keep_chunks: bool = False
+    aligned: bool = False
     lengths: Mapping[Label, int] | None = None
 
 
@@ -86,7 +105,7 @@ def plan_chunked(
     cutter = Cutter(sizes, sources)
     made = [cutter.stage(core) for core in cores]
     terms = [_term(found, made, cutter) for found in layouts]
-    pairs = list(cutter.kin)
+    pairs = cutter.kin + (cutter.along if asked.aligned else [])
     if kind == "dense":
         pairs += kin_of([term.output for term in terms])
         _leave_uncut(terms, cutter)
@@ -99,8 +118,33 @@ def plan_chunked(
     whole = frozenset(la for la in cutter.sizes if any(classes[la] == classes[fixed] for fixed in cutter.uncut))
     shape = tuple(evaluate(size, sizes) for size in node.shape)
     parts = (node, kind, dtype, shape, tuple(terms), stages, fused, Tiling({}, {}), sources, constants)
-    plan = ChunkedPlan(*parts, dtypes, sizes, classes, whole, budget.memory, budget.slots, budget.at_once)
-    return replace(plan, tiling=_tiling(plan, cutter, budget, asked))
+    own = (budget.memory, budget.slots, budget.at_once, budget.blas)
+    plan = ChunkedPlan(*parts, dtypes, sizes, classes, whole, *own, asked.chunks is not None)
+    return _best(plan, cutter, budget, asked)
+
+
+def _best(plan: ChunkedPlan, cutter: Cutter, budget: Budget, asked: Asked) -> ChunkedPlan:
+    """As many tasks at a time as there may be; fewer where that moves much less, in about the time of the quickest.
+
+    What is moved grows as one over the square root of what a task holds, and a store may be slower than is assumed.
+    """
+    found = []
+    for own in budget.choices():
+        tiling, least = _tiling(plan, cutter, own, asked)
+        one = replace(plan, tiling=tiling, slots=own.slots, at_once=own.at_once, blas=own.blas)
+        if one.peak_bytes <= own.limit:
+            found.append(one)
+    if not found:
+        want = int(least * own.at_once / SHARE) + 1
+        raise PlanError(
+            f"The smallest task needs {amount(least)}, and with {own.at_once} at a time and room for the engine "
+            f"that is {amount(want)}; given were {amount(budget.memory)}. Give memory={want} or more, or fewer threads."
+        )
+    quick = [one for one in found if one.seconds <= ALIKE * min(other.seconds for other in found)]
+    best = quick[0]
+    for one in quick[1:]:
+        best = one if one.bytes_moved <= MUCH_LESS * best.bytes_moved else best
+    return best
 
 
 def _leave_uncut(terms: Sequence[Term], cutter: Cutter) -> None:
@@ -125,46 +169,46 @@ def _inlined(terms: Sequence[Term], cutter: Cutter, kind: str) -> tuple[list[Ter
     return [replace(term, fused=term.fused and set(term.cores) <= inlined) for term in terms], inlined
 
 
-def _tiling(plan: ChunkedPlan, cutter: Cutter, budget: Budget, asked: Asked) -> Tiling:
-    """The tiles that take the least time of those that keep within the memory."""
+def _tiling(plan: ChunkedPlan, cutter: Cutter, budget: Budget, asked: Asked) -> tuple[Tiling, int]:
+    """The tiles that take the least time of those that keep within the memory; and the least that there is."""
 
     def held(tiling: Tiling) -> int:
         return replace(plan, tiling=tiling).peak_bytes
+
+    plan = replace(plan, slots=budget.slots, at_once=budget.at_once, blas=budget.blas)
 
     def seconds(tiling: Tiling) -> float:
         found = replace(plan, tiling=tiling)
         each = found.seconds * min(budget.slots, found.tasks) / max(1, found.tasks)
         return found.seconds + max(0.0, each - LONGEST)  # what is long is lost where a worker is
 
-    units = _units(plan)
+    units = _units(plan, tied(cutter.sizes, [*plan.classes.items(), *cutter.along]))
     arrays = {name: Stored(_itemsize(source.dtype), source.chunks) for name, source in plan.sources.items()}
     arrays |= {stage.name: Stored(plan.dtypes[stage.name].itemsize, None, stage.every_axis) for stage in cutter.stages}
+    readers: dict[Label, list[Label]] = {}
+    for made, read in cutter.along:
+        readers.setdefault(made, []).append(read)
     written = [flat(term.output) for term in plan.terms] if plan.layout == "dense" and not asked.keep_chunks else []
     repeated = [label for output in written for label in output if output.count(label) > 1]
-    given = _pinned(plan, asked.chunks)
+    given = {plan.classes[label]: length for label, length in _pinned(plan, asked.chunks).items()}
     pinned = given if asked.lengths is None else asked.lengths
     if asked.keep_chunks:
         along = {plan.classes[label] for term in plan.terms for label in flat(term.output)}
         pinned = {label: unit for label, unit in units.items() if plan.classes[label] in along}
     wanted = Wanted(
         plan.classes,
-        units | {plan.classes[label]: length for label, length in given.items()},
+        units | {label: given[plan.classes[label]] for label in cutter.sizes if plan.classes[label] in given},
         dict.fromkeys(repeated, DELTA),
         pinned,
         plan.whole,
         arrays,
+        readers,
     )
     tiling, least = choose(cutter.sizes, wanted, held, seconds, budget.limit)
     if replace(plan, tiling=tiling).is_moving:  # what takes longest is not to wait for what is computed
         reading, _ = choose(cutter.sizes, wanted._replace(ahead=True), held, seconds, budget.limit)
         tiling = reading if held(reading) <= budget.limit else tiling
-    if held(tiling) > budget.limit:
-        want = int(least * budget.at_once / SHARE) + 1
-        raise PlanError(
-            f"The smallest task needs {amount(least)}, and with {budget.at_once} at a time and room for the engine "
-            f"that is {amount(want)}; given were {amount(budget.memory)}. Give memory={want} or more, or fewer threads."
-        )
-    return tiling
+    return tiling, least
 
 
 def _itemsize(dtype: np.dtype[Any]) -> int:
@@ -213,15 +257,15 @@ def _term(layout: Layout, made: Sequence[Stage], cutter: Cutter) -> Term:
     return Term(layout, tuple(made[place].name for place in layout.cores), slots, output, scatter, fused)
 
 
-def _units(plan: ChunkedPlan) -> dict[Label, int]:
-    """For each class of labels the length of the chunks that the largest array is stored in that is read along it."""
+def _units(plan: ChunkedPlan, along: Mapping[Label, Label]) -> dict[Label, int]:
+    """For labels of each axis the length of the chunks that the largest array is stored in that is read along it."""
     units: dict[Label, int] = {}
     reads = [read for stage in plan.steps for read in stage.every_read if read.array in plan.sources]
     for read in sorted(reads, key=lambda read: plan.sources[read.array].nbytes):  # the largest one last
         for axis, chunk in zip(read.axes, plan.sources[read.array].chunks or (), strict=False):
             if len(axis) == 1 and axis[0].label is not None and axis[0][1:] == (0, 1):
-                units[plan.classes[axis[0].label]] = int(chunk)
-    return units
+                units[along[axis[0].label]] = int(chunk)
+    return {label: units[root] for label, root in along.items() if root in units}
 
 
 def _dtypes(

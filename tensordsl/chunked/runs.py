@@ -13,6 +13,7 @@ import numpy as np
 
 from tensordsl.chunked import engine
 from tensordsl.chunked.cutting import Stage
+from tensordsl.chunked.memory import one_arena
 from tensordsl.chunked.plan import SHARED, ChunkedPlan, axes_of, shape_of, sum_of
 from tensordsl.chunked.running import Job, call
 from tensordsl.chunked.sources import HELD, Source, array_of
@@ -75,7 +76,7 @@ def make_block(job: PlannedJob, block: tuple[int, ...], places: tuple[int, ...])
 
 def do_all(job: PlannedJob, function: Callable[..., Any], calls: Sequence[Any]) -> list[Any]:
     """Some of these, one after the other."""
-    engine.share_arenas()
+    one_arena()
     return [function(job, *call) for call in calls]
 
 

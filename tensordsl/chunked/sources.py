@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import product
+from math import ceil, prod
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -20,6 +22,7 @@ from tensordsl.execution.compiled import STORES
 Region = tuple[slice, ...]
 KINDS = "biufc"
 TRIES = 4  # of a read that fails, the last included
+CODED = 4  # chunks that are coded side by side where they are written
 PAUSE = 0.05  # seconds before the second try; twice as long before each later one
 
 
@@ -83,7 +86,11 @@ class Source:
         """Write a piece, tried again where a store errs; `BindError` where it cannot be written."""
         for attempt in range(TRIES):
             try:
-                WRITERS[self.kind](self.place, self.stamp)[region] = value
+                target = WRITERS[self.kind](self.place, self.stamp)
+                for part in portions(value.shape, self.chunks or value.shape):
+                    starts = [each.start or 0 for each in region]
+                    at = (slice(o + p.start, o + p.stop) for o, p in zip(starts, part, strict=True))
+                    target[tuple(at)] = value[part]
                 return
             except Exception as error:
                 if attempt == TRIES - 1 or isinstance(error, MemoryError | PermissionError):
@@ -102,6 +109,18 @@ class Source:
         if self.place is None:
             return [*what, token_of(self.array)]
         return [*what, _changed(Path(self.place.partition("::")[0]))]
+
+
+def portions(shape: Sequence[int], chunks: Sequence[int]) -> Iterator[Region]:
+    """Parts of a piece of no more than `CODED` chunks: a store codes all that it is given side by side."""
+    many = [ceil(size / max(1, chunk)) for size, chunk in zip(shape, chunks, strict=True)]
+    while prod(many) > CODED:
+        axis = many.index(max(many))
+        many[axis] = ceil(many[axis] / 2)
+    lengths = [number * max(1, chunk) for number, chunk in zip(many, chunks, strict=True)]
+    starts = [range(0, max(1, size), max(1, length)) for size, length in zip(shape, lengths, strict=True)]
+    for found in product(*starts):
+        yield tuple(slice(lo, min(lo + by, size)) for lo, by, size in zip(found, lengths, shape, strict=True))
 
 
 def _turned(part: slice, size: int) -> slice:

@@ -25,7 +25,6 @@ from tensordsl.errors import BindError, UnsupportedError, amount
 from tensordsl.expr import Pattern, Select, brief, operation
 from tensordsl.functions import routines
 from tensordsl.functions.convert import as_expr
-from tensordsl.program.threads import thread_count
 
 FORMAT = 1  # of a structured store
 HELD_SHARE = 0.2  # of the memory that arrays between the stages may take
@@ -46,9 +45,9 @@ class Report:
     def __str__(self) -> str:
         if not self.tasks:
             return f"{self.target} was complete already, {self.kept} tasks"
-        moved = (self.plan.bytes_read + self.plan.bytes_written) * self.tasks // max(1, self.plan.tasks)
+        moved = self.plan.bytes_moved * self.tasks // max(1, self.plan.tasks)
         kept = f" ({self.kept} more were finished before)" if self.kept else ""
-        times = (self.plan.bytes_read + self.plan.bytes_written) / max(1, self.plan.bound_bytes)
+        times = self.plan.bytes_moved / max(1, self.plan.bound_bytes)
         return (
             f"{self.tasks} tasks{kept} in {self.seconds:.2f} s, {amount(moved)} read and written, "
             f"{moved / max(self.seconds, 1e-9) / 1e6:.0f} MB/s, {times:.2f} x the least, by the plan; "
@@ -99,8 +98,9 @@ def store(
     _check_target(path, sources.values())
     if threads is not None and threads < 1:
         raise UnsupportedError(f"threads={threads}: expected a whole number from 1 on.")
-    with engine.connected(client, threads or thread_count()) as (connection, here), _opened(path) as journal:
-        budget = Budget(budget_of(memory), *engine.slots_of(connection))
+    with nullcontext() if client is None else engine.reached(client) as cluster, _opened(path) as journal:
+        given = budget_of(memory)
+        budget = Budget.here(given, threads) if cluster is None else Budget(given, *engine.slots_of(cluster))
 
         def planned(lengths: Mapping[int, int] | None = None) -> ChunkedPlan:
             return plan_chunked(node, sources, sizes, budget, Asked(layout, chunks, lengths=lengths))
@@ -111,7 +111,7 @@ def store(
         if resume and before is not None and differences(before, fingerprint) == ["tiling"]:
             plan = planned({label: length for label, length, _ in before["tiling"]})  # of other workers, or memory
             fingerprint["tiling"] = tiling_of(plan)
-        return _store(plan, fingerprint, path, journal, connection, here, resume, progress)
+        return _store(plan, fingerprint, path, journal, cluster, resume, progress)
 
 
 def path_of(target: Any) -> Path:
@@ -165,18 +165,18 @@ def _store(
     fingerprint: dict[str, Any],
     path: Path,
     journal: Journal,
-    client: Any,
-    here: bool,
+    cluster: Any,
     resume: bool,
     progress: bool | Callable[[int, int], None],
 ) -> Report:
-    """Do what is left of a plan, and say in the store that it is done; `here`: by threads of this process."""
+    """Do what is left of a plan, and say in the store that it is done; without a cluster by threads of this process."""
     begun = perf_counter()
     noted = take_up(journal, fingerprint, path, resume)
     if noted is None:
         journal.remove()
         return Report(plan, str(path), 0, plan.tasks, 0.0)
-    with Held(str(path)) as held:
+    here = cluster is None
+    with Held(str(path)) as held, engine.here(plan.slots) if here else nullcontext(cluster) as client:
         with _told(path):
             read = {name: held.take(s) if here else _on_disk(s, path) for name, s in plan.sources.items()}
             places = made(plan, path, held if here else None)

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 from itertools import product as combinations_of
-from math import ceil, prod
+from math import ceil, gcd, prod
 from typing import NamedTuple
 
 from tensordsl.chunked.cutting import Part, Read, Stage
+from tensordsl.chunked.sources import CODED
 from tensordsl.labels import Groups, Label, classes
 
 BANDWIDTH = 1e9  # bytes a second that one worker reads and writes, about
@@ -45,12 +46,16 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiling:
-    """The sizes of labels, the lengths of their tiles and of the chunks along them; how arrays lie that are read."""
+    """The sizes of labels, the lengths of their tiles and of the chunks along them; how arrays lie that are read.
+
+    `readers` are the labels that arrays which are made on the way are read along, by those that they are made along.
+    """
 
     sizes: Mapping[Label, int]
     lengths: Mapping[Label, int]
     arrays: Mapping[str, Stored] = field(default_factory=dict)
     units: Mapping[Label, int] = field(default_factory=dict)
+    readers: Mapping[Label, Sequence[Label]] = field(default_factory=dict)
     ahead: bool = False  # whether the next piece of a sum is read while this one is added
 
     def count(self, label: Label) -> int:
@@ -84,12 +89,14 @@ class Tiling:
     def chunks(self, axes: Sequence[Sequence[Label]], itemsize: int) -> tuple[int, ...]:
         """The chunks in which an array with these labels is written: a tile is whole ones, and none is large.
 
-        They are as long as those that its labels have in the data, or parts of a tile where those are none of it.
+        They are as long as those that its labels have in the data, or parts of a tile where those are none of it; and
+        no longer than what is read of it at a time.
         """
         chunks, units, whole = [], [], []
         for group in axes:
-            length = max(1, self.entries(group))
-            unit = self.units.get(group[0], 1) * (length // max(1, self.length(group[0]))) if group else 1
+            inner = max(1, self.entries(group[1:]))
+            length = self._read_at_once(group[0]) * inner if group else 1
+            unit = self.units.get(group[0], 1) * inner if group else 1
             whole.append(not group or self.count(group[0]) == 1)
             chunks.append(length)
             units.append(unit if whole[-1] or length % unit == 0 else length)
@@ -104,6 +111,15 @@ class Tiling:
                 break
             _, axis, chunks[axis] = max(shorter)
         return tuple(chunks)
+
+    def _read_at_once(self, label: Label) -> int:
+        """The length of a tile, or the part of it that is read at a time."""
+        length, unit = max(1, self.length(label)), self.units.get(label, 1)
+        for reader in self.readers.get(label, ()):
+            read = max(1, self.length(reader))
+            read = read if self.count(label) == 1 else gcd(length, read)
+            length = read if unit <= read < length else length
+        return length
 
 
 def bytes_read(reads: Iterable[Read], loop: Sequence[Label], tiling: Tiling) -> int:
@@ -146,6 +162,11 @@ def bytes_held(read: Read, tiling: Tiling) -> int:
     return itemsize * (piece + min(decoded, DECODED * prod(chunks)))
 
 
+def bytes_coded(chunks: Sequence[int], itemsize: int) -> int:
+    """The bytes of the chunks that are written at one time: each is copied, and coded."""
+    return 2 * CODED * itemsize * prod(chunks)
+
+
 def stage_reads(stage: Stage, loop: Sequence[Label], tiling: Tiling) -> int:
     """The bytes that a stage reads where its tiles are made for each tile of `loop`."""
     return bytes_read(stage.reads, loop, tiling) + sum(
@@ -157,7 +178,7 @@ def stage_bytes(stage: Stage, itemsize: int, tiling: Tiling) -> int:
     """The bytes that a task of a stage holds at once, about: what it reads, adds up, and leaves."""
     tile = itemsize * tiling.entries(stage.labels)
     held = len(stage.parts) * tile
-    coded = itemsize * DECODED * prod(tiling.chunks(stage.every_axis, itemsize))
+    coded = bytes_coded(tiling.chunks(stage.every_axis, itemsize), itemsize)
 
     def of(reads: Iterable[Read]) -> int:
         return sum(bytes_held(read, tiling) for read in reads)
@@ -169,7 +190,7 @@ def stage_bytes(stage: Stage, itemsize: int, tiling: Tiling) -> int:
         return of(part.reads) * (2 if tiling.ahead and tiling.counts(part.summed) > 1 else 1)
 
     adding = max((read(part) + added(part) for part in stage.parts), default=0)
-    return held + max(adding, 0 if stage.is_sum else of(stage.reads) + 2 * tile, min(tile, coded))
+    return held + max(adding, 0 if stage.is_sum else of(stage.reads) + 2 * tile, min(2 * tile, coded))
 
 
 def slabs(part: Part, shape: Sequence[int]) -> tuple[int, list[slice]]:
@@ -295,7 +316,8 @@ class Wanted(NamedTuple):
     """What is given of the lengths of tiles: labels of one class have one length.
 
     `units` are the lengths of the chunks that arrays are stored in, `starts` lengths to begin with in their place,
-    `pinned` lengths that are asked for, `whole` the labels that are not cut, `arrays` how what is read lies.
+    `pinned` lengths that are asked for, `whole` the labels that are not cut, `arrays` how what is read lies and
+    `readers` along which labels what is made is read.
     """
 
     classes: Mapping[Label, Label]
@@ -304,6 +326,7 @@ class Wanted(NamedTuple):
     pinned: Mapping[Label, int] = {}
     whole: frozenset[Label] = frozenset()
     arrays: Mapping[str, Stored] = {}
+    readers: Mapping[Label, Sequence[Label]] = {}
     ahead: bool = False
 
 
@@ -338,7 +361,8 @@ def choose(
     units = {label: first[one[label]] for label in sizes if one[label] in first}
 
     def tiling(lengths: Mapping[Label, int]) -> Tiling:
-        return Tiling(sizes, {label: lengths[one[label]] for label in sizes}, wanted.arrays, units, wanted.ahead)
+        own = {label: lengths[one[label]] for label in sizes}
+        return Tiling(sizes, own, wanted.arrays, units, wanted.readers, wanted.ahead)
 
     def in_chunks(root: Label, length: int) -> int:
         """As many whole chunks as are at least as long; lengths below one chunk are what they are."""
@@ -383,7 +407,14 @@ def choose(
         shorter = [(root, length) for _, root, length in timed if length < lengths[root]]
         for grown, shrunk in combinations_of(longer[:EXCHANGED], shorter[:EXCHANGED]):
             if grown[0] != shrunk[0]:
-                yield dict((grown, shrunk))
+                yield dict((grown, room(grown, shrunk)))
+
+    def room(grown: tuple[Label, int], shrunk: tuple[Label, int]) -> tuple[Label, int]:
+        """The other length as much shorter as it has to be."""
+        root, length = shrunk
+        while length > 1 and held(tiling({**lengths, grown[0]: grown[1], root: length})) > limit:
+            length = in_chunks(root, ceil(length / 2))
+        return root, length
 
     while True:
         singles = [(root, length) for root in roots if root not in fixed for length in sorted(others(root))]

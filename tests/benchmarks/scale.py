@@ -54,7 +54,7 @@ class Run(NamedTuple):
 
 def simulate(plan: ChunkedPlan, machine: Machine, workers: int) -> Run:
     """How long the tasks of a plan take, handed out one after the other to the worker that is free first."""
-    moved = (plan.bytes_read + plan.bytes_written) / plan.tasks
+    moved = plan.bytes_moved / plan.tasks
     bandwidth = min(machine.bandwidth, machine.store / min(workers, plan.tasks))
     computing, moving = plan.flops / plan.tasks / machine.flops, moved / bandwidth
     each = max(computing, moving) + machine.overhead
