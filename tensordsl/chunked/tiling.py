@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from tensordsl.chunked.cutting import Part, Read, Stage
 from tensordsl.chunked.sources import CODED
-from tensordsl.labels import Groups, Label, classes
+from tensordsl.labels import Groups, Label, classes, flat
 
 BANDWIDTH = 1e9  # bytes a second that one worker reads and writes, about
 STORE = 2e10  # bytes a second that a store gives all workers together, about
@@ -23,6 +23,7 @@ ADDED = 5e9  # bytes a second and a core that are added to a sum, about
 EXPOSED = 0.1  # of what is read ahead that is not hidden behind what is computed meanwhile, about
 TASK = 3e-3  # seconds that the engine and the store take for one task, about
 CHUNK = 1 << 23  # bytes that a chunk which is written has at the most, where that can be
+SMALL_CHUNK = 1 << 20  # bytes that one may have in any case
 MOST_PARTS = 16  # in which a length is parted for that at one time
 DECODED = 10  # chunks that zarr codes side by side
 EXCHANGED = 4  # labels whose tiles may be made longer against so many whose tiles are made shorter
@@ -89,8 +90,8 @@ class Tiling:
     def chunks(self, axes: Sequence[Sequence[Label]], itemsize: int) -> tuple[int, ...]:
         """The chunks in which an array with these labels is written: a tile is whole ones, and none is large.
 
-        They are as long as those that its labels have in the data, or parts of a tile where those are none of it; and
-        no longer than what is read of it at a time.
+        They are as long as those that its labels have in the data, or parts of a tile where those are none of it; no
+        longer than what is read of it at a time, and so small that those that are coded side by side are half a tile.
         """
         chunks, units, whole = [], [], []
         for group in axes:
@@ -100,7 +101,8 @@ class Tiling:
             whole.append(not group or self.count(group[0]) == 1)
             chunks.append(length)
             units.append(unit if whole[-1] or length % unit == 0 else length)
-        while itemsize * prod(chunks) > CHUNK:
+        tile = itemsize * self.entries(flat(axes))
+        while itemsize * prod(chunks) > min(CHUNK, max(SMALL_CHUNK, tile // (2 * CODED))):
             shorter = []
             for axis, (chunk, unit) in enumerate(zip(chunks, units, strict=True)):
                 parts = -(-chunk // unit)
