@@ -302,7 +302,7 @@ def test_fewer_tasks_at_a_time_move_less(e: td.Expr, size: int, chunk: int, memo
     assert (two.slots, two.at_once, two.blas) == (2, 2, 1)
     assert (chosen.slots, chosen.at_once, chosen.blas) == (1, 1, 2)
     assert chosen.bytes_moved < 0.81 * two.bytes_moved
-    assert chosen.seconds < 1.15 * two.seconds
+    assert chosen.seconds < 1.25 * two.seconds
     assert chosen.peak_bytes < 0.6e6 * memory
 
 
