@@ -177,23 +177,29 @@ class ChunkedPlan:
 
     @cached_property
     def bound_bytes(self) -> int:
-        """What has to be read and written at the least: each array once, and of the result what is not zero.
+        """What has to be read and written at the least: that of `once_bytes`, in whatever order.
 
-        Of chunks that are asked for it is all entries; and for a product of two arrays it is more where the memory is
-        small, see `bounds.least_moved`.
+        For a product of two arrays it is more where the memory is small, see `bounds.least_moved`.
         """
+        return max([self.once_bytes, *map(self._bound_of, self._results)])
+
+    @property
+    def once_bytes(self) -> int:
+        """Each array of the data read once, and of the result what is not zero written; or all of chunks asked for."""
         arrays = {read.array for stage in self.steps for read in stage.every_read}
         read = sum(source.nbytes for name, source in self.sources.items() if name in arrays)
         if self.layout == "structured":
-            results = [stage for stage in self.stages if stage.name in self.cores]
-            written = sum(self.dtypes[core.name].itemsize * self.tiling.whole(core.labels) for core in results)
-        else:
-            results = [self.fused[name] for term in self.terms if term.is_core for name in term.cores]
-            entries = sum(self.tiling.whole(dict.fromkeys(flat(term.output))) for term in self.terms)
-            if self.has_chunks and self.blocks is not None:
-                entries = self.blocks.count() * prod(self.block_shape)
-            written = self.dtype.itemsize * entries
-        return max([read + written, *map(self._bound_of, results)])
+            return read + sum(self.dtypes[c.name].itemsize * self.tiling.whole(c.labels) for c in self._results)
+        if self.has_chunks and self.blocks is not None:
+            return read + self.dtype.itemsize * self.blocks.count() * prod(self.block_shape)
+        return read + self.dtype.itemsize * sum(self.tiling.whole(dict.fromkeys(flat(t.output))) for t in self.terms)
+
+    @property
+    def _results(self) -> list[Stage]:
+        """The stages whose tiles go to the result as they are."""
+        if self.layout == "structured":
+            return [stage for stage in self.stages if stage.name in self.cores]
+        return [self.fused[name] for term in self.terms if term.is_core for name in term.cores]
 
     def _bound_of(self, stage: Stage) -> int:
         """What one result needs that is a product of two arrays of the data."""

@@ -134,6 +134,8 @@ def _best(plan: ChunkedPlan, cutter: Cutter, budget: Budget, asked: Asked) -> Ch
         one = replace(plan, tiling=tiling, slots=own.slots, at_once=own.at_once, blas=own.blas)
         if one.peak_bytes <= own.limit:
             found.append(one)
+            if MUCH_LESS * one.bytes_moved < one.once_bytes:  # there is nothing to gain by fewer
+                break
     if not found:
         want = int(least * own.at_once / SHARE) + 1
         raise PlanError(

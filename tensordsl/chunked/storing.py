@@ -75,10 +75,10 @@ def store(
     numbers. `target` is a path, or a store of zarr in a folder. With `layout="structured"`, the default where output
     labels repeat, the store is a group with an array for each core, and `td.open` gives the value back; with `"dense"`
     it is one array that anyone can read, of which blocks that are zero by structure are not written. `client` is a
-    client of `distributed` or the address of a scheduler; without one the tasks are done by `threads` of this process.
-    `memory`, bytes or a text such as "2GiB", is what the tasks hold that go on at one time on one worker. `chunks` are
-    the lengths of the chunks of a dense result along its axes, one for all or one for each. `progress` is true for a
-    bar, or a function of the tasks done and of all.
+    client of `distributed` or the address of a scheduler; without one the tasks are done in this process, `threads` of
+    them at a time, or as many as the plan says. `memory`, bytes or a text such as "2GiB", is what the tasks hold that
+    go on at one time on one worker. `chunks` are the lengths of the chunks of a dense result along its axes, one for
+    all or one for each. `progress` is true for a bar, or a function of the tasks done and of all.
 
     A run that was cut off is taken up again, tile by tile, by the same call (`resume=False` begins anew). Raises
     `PlanError` where no task keeps within the memory, before anything runs, and `BindError` for data that is missing,

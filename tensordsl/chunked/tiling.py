@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from tensordsl.chunked.cutting import Part, Read, Stage
 from tensordsl.chunked.sources import CODED
-from tensordsl.labels import Groups, Label, classes, flat
+from tensordsl.labels import Groups, Label, classes
 
 BANDWIDTH = 1e9  # bytes a second that one worker reads and writes, about
 STORE = 2e10  # bytes a second that a store gives all workers together, about
@@ -101,7 +101,7 @@ class Tiling:
             whole.append(not group or self.count(group[0]) == 1)
             chunks.append(length)
             units.append(unit if whole[-1] or length % unit == 0 else length)
-        tile = itemsize * self.entries(flat(axes))
+        tile = itemsize * prod(map(self.entries, axes))
         while itemsize * prod(chunks) > min(CHUNK, max(SMALL_CHUNK, tile // (2 * CODED))):
             shorter = []
             for axis, (chunk, unit) in enumerate(zip(chunks, units, strict=True)):
@@ -136,8 +136,9 @@ def bytes_read(reads: Iterable[Read], loop: Sequence[Label], tiling: Tiling) -> 
         for axis, chunk in zip(read.axes, chunks or (), strict=False):
             if len(axis) == 1 and axis[0].label is not None and once:
                 label = axis[0].label
-                each = tiling.count(label) * _in_chunks(label, chunk, tiling)
-                once = once * max(tiling.sizes[label], each) // tiling.sizes[label]
+                if tiling.length(label) % chunk:
+                    each = tiling.count(label) * _in_chunks(label, chunk, tiling)
+                    once = once * max(tiling.sizes[label], each) // tiling.sizes[label]
         total += itemsize * once * tiling.counts(label for label in loop if label not in read.labels)
     return total
 

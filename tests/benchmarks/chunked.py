@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 Row = dict[str, Any]
+PEAKS: list[int] = []  # KiB resident at the peak of this process, before results are read back
 MOVED: list[float] = []  # what the plan of this process reads and writes, in times of the least
 
 
@@ -33,6 +34,16 @@ def tasks_of(plan: Any) -> int:
     MOVED.append(plan.bytes_moved / max(1, plan.bound_bytes))
     return int(plan.tasks)
 
+
+def sum_of_part(folder: Path, name: str, *part: Any) -> float:
+    """What a result is known by; the peak is noted before it is read back."""
+    import zarr
+
+    PEAKS.append(peak_memory())
+    return float(np.abs(zarr.open_array(str(folder / name), mode="r")[part]).sum())
+
+
+CORNER = slice(0, 64), slice(0, 64)  # of a matrix
 
 # --- the rows: for each a maker of data, and contenders ------------------------------------------------------------
 
@@ -186,9 +197,7 @@ def products(folder: Path, build: Callable[[Any, Any], Any], memory: str) -> tup
     e = build(A, B)
     data = {symbol.name: data[symbol.name] for symbol in e.symbols}
     report = td.store(e, data, folder / "ours.zarr", memory=memory, resume=False)
-    import zarr
-
-    return float(np.abs(zarr.open_array(str(folder / "ours.zarr"), mode="r")[:64, :64]).sum()), tasks_of(report.plan)
+    return sum_of_part(folder, "ours.zarr", *CORNER), tasks_of(report.plan)
 
 
 def matmul_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
@@ -209,17 +218,14 @@ def matmul_by_hand(folder: Path, size: int, chunk: int, tile: int = 4000) -> tup
             for k in range(0, size, tile):
                 total += a[i : i + tile, k : k + tile] @ b[k : k + tile, j : j + tile]
             out[i : i + tile, j : j + tile] = total
-    return float(np.abs(out[:64, :64]).sum()), (size // tile) ** 2
+    return sum_of_part(folder, "hand.zarr", *CORNER), (size // tile) ** 2
 
 
 def matmul_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
     a, b = as_dask(folder, "A", "B")
     value = a @ b
     value.to_zarr(str(folder / "dask.zarr"))
-    import zarr
-
-    found = zarr.open_array(str(folder / "dask.zarr"), mode="r")
-    return float(np.abs(found[:64, :64]).sum()), len(value.__dask_graph__())
+    return sum_of_part(folder, "dask.zarr", *CORNER), len(value.__dask_graph__())
 
 
 def three_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
@@ -232,23 +238,18 @@ def twice_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
 
 def three_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
     import dask.array as da
-    import zarr
 
     a, b = as_dask(folder, "A", "B")
     value = da.einsum("ij,jk,kl->il", a, b, a)
     value.to_zarr(str(folder / "dask.zarr"))
-    found = zarr.open_array(str(folder / "dask.zarr"), mode="r")
-    return float(np.abs(found[:64, :64]).sum()), len(value.__dask_graph__())
+    return sum_of_part(folder, "dask.zarr", *CORNER), len(value.__dask_graph__())
 
 
 def twice_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
-    import zarr
-
     a, b = as_dask(folder, "A", "B")
     value = (a @ b) @ a
     value.to_zarr(str(folder / "dask.zarr"))
-    found = zarr.open_array(str(folder / "dask.zarr"), mode="r")
-    return float(np.abs(found[:64, :64]).sum()), len(value.__dask_graph__())
+    return sum_of_part(folder, "dask.zarr", *CORNER), len(value.__dask_graph__())
 
 
 def three_by_hand(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
@@ -341,18 +342,12 @@ def six_data(folder: Path, size: int, chunk: int) -> None:
 SIX = "ijabcdef,klabcdef->ijkl"
 
 
-def total(folder: Path, name: str) -> float:
-    import zarr
-
-    return float(np.abs(zarr.open_array(str(folder / name), mode="r")[0, 0]).sum())
-
-
 def six_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
     import tensordsl as td
 
     e, data = einsum(SIX, folder, "X", "Y")
     report = td.store(e, data, folder / "ours.zarr", memory="40MB", resume=False)
-    return total(folder, "ours.zarr"), tasks_of(report.plan)
+    return sum_of_part(folder, "ours.zarr", 0, 0), tasks_of(report.plan)
 
 
 def six_by_hand(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
@@ -360,7 +355,7 @@ def six_by_hand(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
 
     first, second = (found[...].reshape(size**2, -1) for found in opened(folder, "X", "Y"))
     zarr.create_array(str(folder / "hand.zarr"), data=(first @ second.T).reshape((size,) * 4), chunks=(size,) * 4)
-    return total(folder, "hand.zarr"), 1
+    return sum_of_part(folder, "hand.zarr", 0, 0), 1
 
 
 def six_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
@@ -368,7 +363,7 @@ def six_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
 
     value = da.einsum(SIX, *as_dask(folder, "X", "Y"))
     value.to_zarr(str(folder / "dask.zarr"))
-    return total(folder, "dask.zarr"), len(value.__dask_graph__())
+    return sum_of_part(folder, "dask.zarr", 0, 0), len(value.__dask_graph__())
 
 
 def eight_data(folder: Path, size: int, chunk: int) -> None:
@@ -384,7 +379,7 @@ def eight_ours(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
 
     e, data = einsum(EIGHT, folder, "X", "Y")
     report = td.store(e, data, folder / "ours.zarr", memory="1GB", resume=False)
-    return total(folder, "ours.zarr"), tasks_of(report.plan)
+    return sum_of_part(folder, "ours.zarr", 0, 0), tasks_of(report.plan)
 
 
 def eight_by_hand(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
@@ -397,7 +392,7 @@ def eight_by_hand(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
     rows = size**3
     for i in range(size):
         out[i] = (first[:, i * rows : (i + 1) * rows].T @ second).reshape((size,) * 7)
-    return total(folder, "hand.zarr"), size
+    return sum_of_part(folder, "hand.zarr", 0, 0), size
 
 
 def eight_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
@@ -405,7 +400,7 @@ def eight_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
 
     value = da.einsum(EIGHT, *as_dask(folder, "X", "Y"))
     value.to_zarr(str(folder / "dask.zarr"))
-    return total(folder, "dask.zarr"), len(value.__dask_graph__())
+    return sum_of_part(folder, "dask.zarr", 0, 0), len(value.__dask_graph__())
 
 
 def no_data(folder: Path, size: int, chunk: int) -> None:
@@ -463,13 +458,13 @@ def peak_memory() -> int:
 
 def measure(name: str, contender: str, folder: Path, size: int, chunk: int) -> dict[str, Any]:
     """One contender, in this process."""
-    for package in ("dask.array", "distributed", "scipy.sparse", "tensordsl.chunked.storing", "zarr"):
+    for package in ("dask.array", "distributed", "scipy.optimize", "scipy.sparse", "tensordsl.chunked.storing", "zarr"):
         import_module(package)
     before = peak_memory()
     begun = time.perf_counter()
     value, tasks, *own = ROWS[name][contender](folder, size, chunk)
     seconds = own[0] if own else time.perf_counter() - begun
-    peak = peak_memory() - before
+    peak = min([*PEAKS, peak_memory()]) - before
     return {"seconds": seconds, "peak": peak / 1024, "tasks": tasks, "value": value, "moved": max(MOVED, default=None)}
 
 
