@@ -363,7 +363,7 @@ def test_what_is_read_is_what_was_planned(
 
 @pytest.mark.parametrize("memory", [10**6, 10**7, 10**8])
 def test_the_bound_of_a_product_of_matrices(memory: int) -> None:
-    """2mnk/√M - 2M words, where that is more than each array once: Irony, Toledo and Tiskin, with the best constant."""
+    """2mnk/√M - 2M words, where that is more than each array once."""
     sizes = {"k": 9_000, "m": 8_000, "n": 7_000}
     e = td.matrix("P", k, m) @ td.matrix("Q", m, n)
     plan = td.plan(e, chunks=500 if memory > 10**7 else 50, memory=memory, **sizes)
@@ -391,6 +391,13 @@ def test_no_plan_moves_less_than_the_bound(spec: str, extents: list[int], data: 
         assume(False)  # of no use where no task fits
     assert plan.bound_bytes <= plan.bytes_moved
     assert plan.bound_bytes >= sum(8 * np.prod([letters[la] for la in own]) for own in (left, right))
+
+
+def test_the_bound_of_nothing() -> None:
+    """A sum over no terms: all that has to be moved is the result."""
+    plan = td.plan(A @ B, k=0, m=3, chunks=2, memory="1MB"), td.plan(B.T @ B, k=0, m=3, chunks=2, memory="1MB")
+    assert [each.bound_bytes for each in plan] == [0, 8 * 9]
+    assert "the least" in str(plan[1])
 
 
 def test_the_bound_where_chunks_are_asked_for() -> None:

@@ -15,15 +15,19 @@ LOADS = tuple(2.0**power for power in range(-3, 5))  # how much is loaded in one
 def least_moved(arrays: Sequence[frozenset[Label]], sizes: Mapping[Label, int], words: float, workers: int) -> float:
     """The entries that are read and written at the least by workers which hold so many `words` each.
 
-    `arrays` are the labels of the factors and of the result: n = ∏ sizes multiplications. While one worker moves X
-    entries it works with no more than Y = words + X of them, which are enough for V(Y) multiplications; so each has
-    X (n / (workers V(Y)) - 1) to move, whatever X is. By the inequality of Hölder, Brascamp and Lieb
+    `arrays` are the labels of the factors and of the result: n = ∏ sizes multiplications, each added to what the result
+    holds before. While one worker moves X entries it works with no more than Y = words + X of them, which are enough
+    for V(Y) multiplications; so each has X (n / (workers V(Y)) - 1) to move, whatever X is. By the inequality of
+    Hölder, Brascamp and Lieb
     V <= ∏ (entries of array i)^s_i ∏ (size of label l)^z_l for all s, z >= 0 with Σ_(i has l) s_i + z_l >= 1; the least
     of these is a linear program (Dinh and Demmel, arXiv 2003.00119), and the product over entries that are Y together
-    is the largest where they are as s. For matrices that is 2mnk/√words - 2 words.
+    is the largest where they are as s. For matrices that is 2mnk/√words - 2 words (Smith, Lowery, Langou and van de
+    Geijn, arXiv 1702.02017).
     """
     labels = sorted(frozenset().union(*arrays))
     number = prod(sizes[label] for label in labels)
+    if not number:
+        return 0.0
     found = 0.0
     for times in LOADS:
         logarithm = _multiplications(arrays, labels, sizes, words + times * words)

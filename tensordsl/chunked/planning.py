@@ -140,7 +140,8 @@ def _best(plan: ChunkedPlan, cutter: Cutter, budget: Budget, asked: Asked) -> Ch
         want = int(least * own.at_once / SHARE) + 1
         raise PlanError(
             f"The smallest task needs {amount(least)}, and with {own.at_once} at a time and room for the engine "
-            f"that is {amount(want)}; given were {amount(budget.memory)}. Give memory={want} or more, or fewer threads."
+            f"that is {amount(want)}; given were {amount(budget.memory)}. Give memory={want} or more"
+            f"{', or fewer threads' if own.at_once > 1 else ''}."
         )
     quick = [one for one in found if one.seconds <= ALIKE * min(other.seconds for other in found)]
     best = quick[0]
