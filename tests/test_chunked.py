@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
 import operator
@@ -954,6 +955,24 @@ def slow_task(job: Any) -> str:
 
     time.sleep(0.3)
     return str(get_worker().address)
+
+
+ARENAS = """
+import ctypes, sys, tensordsl as td
+k = td.dim("k")
+A = td.matrix("A", k, k)
+td.store(A @ A, {"A": sys.argv[1]}, sys.argv[2], memory="1MB")
+ctypes.CDLL(None).malloc_stats()  # of each arena, on standard error
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_stats"), reason="another allocator than glibc's")
+def test_threads_share_what_memory_is_freed(tmp_path: Path) -> None:
+    """zarr reads with many threads, and glibc would give most of them an arena of their own."""
+    zarr.create_array(str(tmp_path / "A.zarr"), data=RNG.normal(size=(300, 300)), chunks=(20, 20))
+    command = [sys.executable, "-c", ARENAS, str(tmp_path / "A.zarr"), str(tmp_path / "P.zarr")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert 1 <= done.stderr.count("Arena ") <= 2
 
 
 MEASURED = """
