@@ -292,7 +292,8 @@ def test_nothing_is_read_ahead_where_there_is_no_room_for_it() -> None:
     assert not little.ahead
     with pytest.raises(td.PlanError, match="Give memory="):
         plan_chunked(e, found, sizes, Budget(50 * 10**6, 2, 2))
-    assert not td.plan(A @ B, chunks=1000, memory="2GiB", k=12000, m=10000).tiling.ahead  # computing takes longer
+    found, sizes = declared_sources([A @ B], {"k": 12000, "m": 10000}, 1000)
+    assert not plan_chunked(A @ B, found, sizes, Budget(2**31, 2, 2)).tiling.ahead  # computing takes longer
 
 
 @pytest.mark.parametrize(("e", "size", "chunk", "memory"), [(A @ A @ A, 8000, 500, 512), (A @ B, 12_000, 1000, 2147)])
@@ -302,7 +303,7 @@ def test_fewer_tasks_at_a_time_move_less(e: td.Expr, size: int, chunk: int, memo
     two, chosen = (plan_chunked(e, found, sizes, Budget(memory * 10**6, 2, 2, 1, fewer)) for fewer in (False, True))
     assert (two.slots, two.at_once, two.blas) == (2, 2, 1)
     assert (chosen.slots, chosen.at_once, chosen.blas) == (1, 1, 2)
-    assert chosen.bytes_moved < 0.81 * two.bytes_moved
+    assert chosen.bytes_moved < 0.8 * two.bytes_moved
     assert chosen.seconds < 1.25 * two.seconds
     assert chosen.peak_bytes < 0.6e6 * memory
 
@@ -311,6 +312,23 @@ def test_as_many_tasks_at_a_time_where_nothing_is_gained() -> None:
     for e in (A * 2, td.exp(A) @ x, FLAGSHIP):
         found, sizes = declared_sources([e], {"k": 8000}, 500)
         assert plan_chunked(e, found, sizes, Budget(512 * 10**6, 8, 8, 1, True)).slots == 8
+
+
+def test_not_so_few_that_it_takes_longer() -> None:
+    """One task at a time would read yet a quarter less, and wait for all of it."""
+    found, sizes = declared_sources([A @ B], {"k": 2000, "m": 2000}, 125)
+    each = [plan_chunked(A @ B, found, sizes, Budget(3 * 10**8, n, n, 8 // n)) for n in (8, 4, 2, 1)]
+    assert each[-1].bytes_moved < 0.8 * each[-2].bytes_moved
+    assert each[-1].seconds > 1.25 * each[-2].seconds
+    assert plan_chunked(A @ B, found, sizes, Budget(3 * 10**8, 8, 8, 1, True)).slots == 2
+
+
+@pytest.mark.parametrize(("slots", "halved"), [(1, []), (2, [1]), (3, [1]), (7, [3, 1]), (16, [8, 4, 2, 1])])
+def test_tasks_that_are_fewer_have_the_threads_of_the_others(slots: int, halved: list[int]) -> None:
+    found = list(Budget(10**9, slots, slots, 1, True).choices())
+    assert [each.slots for each in found] == [slots, *halved]
+    assert all(each.blas == slots // each.slots and each.at_once == each.slots for each in found)
+    assert len(list(Budget(10**9, slots, slots).choices())) == 1
 
 
 def test_fewer_tasks_at_a_time_where_there_is_no_room_for_more() -> None:
@@ -339,7 +357,7 @@ def test_threads_that_are_asked_for_are_kept(threads: int, tmp_path: Path) -> No
 def test_what_is_read_is_what_was_planned(
     chunk: int, memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In whole chunks, of the data and of what is made on the way; that is not cut where it is read as it was made.
+    """In whole chunks, of the data and of what is made on the way.
 
     Where tiles are no whole chunks along one of the axes, the plan may say somewhat more.
     """
@@ -375,6 +393,43 @@ def test_the_bound_of_a_product_of_matrices(memory: int) -> None:
     assert plan.bytes_moved < 4 * plan.bound_bytes
 
 
+def test_what_is_made_on_the_way_is_read_in_other_lengths() -> None:
+    """The tiles of the first product are large, and what the second one sums over is cut short."""
+    found, sizes = declared_sources([A @ A @ A], {"k": 8000}, 500)
+    plan = plan_chunked(A @ A @ A, found, sizes, Budget(512 * 10**6, 1, 1, 2))
+    ((made, read),) = [pair for pair in plan.tiling.readers.items() if len({*pair[1], pair[0]}) > 1][-1:]
+    lengths = plan.tiling.lengths
+    assert lengths[made] > max(lengths[label] for label in read)
+    assert max(plan.chunks_of(plan.stages[0])) <= max(lengths[label] for label in read)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(
+    ("spec", "shapes", "flops", "batch"),
+    [
+        ("bij,bjk->bik", ((4, 900, 800), (4, 800, 700)), 4 * 900 * 800 * 700, 1),
+        ("abcd,cde->abe", ((30, 30, 20, 40), (20, 40, 700)), 900 * 800 * 700, 1),
+        ("ijl,jlk->ik", ((900, 20, 40), (20, 40, 700)), 900 * 800 * 700, 1),
+    ],
+)
+def test_the_bound_of_products_of_tensors(
+    spec: str, shapes: tuple[tuple[int, ...], ...], flops: int, batch: int, workers: int
+) -> None:
+    """That of matrices with groups of axes for axes, and as much less as more workers hold; more than each once."""
+    e = td.einsum(spec, *(td.tensor(name, *shape) for name, shape in zip("PQ", shapes, strict=True)))
+    found, sizes = declared_sources([e], {}, 5)
+    plan = plan_chunked(e, found, sizes, Budget(80_000, workers, 1), Asked("dense"))
+    words = 10_000
+    assert plan.bound_bytes == pytest.approx(8 * (2 * flops / words**0.5 - 2 * words * workers), rel=1e-6)
+    assert plan.bound_bytes > plan.once_bytes
+
+
+def test_an_array_times_itself_is_bounded_by_what_it_holds() -> None:
+    """An entry that is in memory may serve as both factors."""
+    plan = td.plan(A @ A.T, k=9_000, chunks=50, memory="1MB")
+    assert plan.bound_bytes == plan.once_bytes == 2 * 8 * 9_000**2
+
+
 BOUNDED = ["ij,jk->ik", "ijl,jlk->ik", "bij,bjk->bik", "i,j->ij", "ij,ij->i", "abcd,cde->abe", "ij,jk->ijk"]
 
 
@@ -390,8 +445,8 @@ def test_no_plan_moves_less_than_the_bound(spec: str, extents: list[int], data: 
         plan = plan_chunked(td.einsum(spec, p, q), found, sizes, Budget(memory, 1, 1), Asked("dense"))
     except td.PlanError:
         assume(False)  # of no use where no task fits
+    assert sum(8 * np.prod([letters[la] for la in own]) for own in (left, right)) <= plan.bound_bytes
     assert plan.bound_bytes <= plan.bytes_moved
-    assert plan.bound_bytes >= sum(8 * np.prod([letters[la] for la in own]) for own in (left, right))
 
 
 def test_the_bound_of_nothing() -> None:
@@ -723,6 +778,51 @@ def cut_off_after(monkeypatch: pytest.MonkeyPatch, tasks: int) -> None:
         run(client, function, job, calls, slots, count, patience)
 
     monkeypatch.setattr(engine, "run", short)
+
+
+@pytest.mark.parametrize("threads", [1, 2, None])
+def test_a_run_is_taken_up_with_other_threads(
+    threads: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the tiles that it was begun in; where there is no room for as many of them at a time, that is said."""
+    size = 60
+    a = RNG.normal(size=(size, size))
+    zarr.create_array(str(tmp_path / "A.zarr"), data=a, chunks=(6, 6))
+    data, target = {"A": str(tmp_path / "A.zarr")}, tmp_path / "J.zarr"
+    with monkeypatch.context() as patch:
+        cut_off_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            td.store(A @ A @ A, data, target, memory=40_000, threads=1)
+    if threads == 2:
+        with pytest.raises(td.PlanError, match="resume=False"):
+            td.store(A @ A @ A, data, target, memory=40_000, threads=threads)
+        threads = 1
+    report = td.store(A @ A @ A, data, target, memory=40_000, threads=threads)
+    assert report.kept > 0
+    np.testing.assert_allclose(zarr.open_array(target)[...], a @ a @ a)
+
+
+def test_files_are_let_go_where_nothing_runs(tmp_path: Path) -> None:
+    """After a plan, one that is refused, a store that was complete, and a value, others may write to the file."""
+    h5py = pytest.importorskip("h5py")
+    place = tmp_path / "A.h5"
+    with h5py.File(place, "w") as file:
+        file["A"] = DATA["A"]
+    data = {"A": f"{place}::A"}
+
+    def refused() -> None:
+        with pytest.raises(td.PlanError):
+            td.store(td.linalg.inv(A), data, tmp_path / "J.zarr", memory=1000)
+
+    for step in (
+        lambda: td.plan(A @ A, data, memory="1MB"),
+        refused,
+        lambda: [td.store(A @ A, data, tmp_path / "P.zarr") for _ in range(2)],
+        lambda: td.sum(A).evaluate(data),
+    ):
+        step()
+        with h5py.File(place, "a"):
+            pass
 
 
 @pytest.mark.parametrize("layout", ["structured", "dense"])
@@ -1304,6 +1404,8 @@ def test_a_plan_is_shown_before_anything_runs(stored: dict[str, Any], tmp_path: 
         plan.save(tmp_path / "plan.png")
     declared = td.plan(A @ B, k=10_000, m=3_000, chunks={"A": 500, "B": (500, 300)}, memory="500MB")
     assert declared.at_once * declared.peak_bytes <= 0.6 * 500e6
+    found, known = declared_sources([A @ B], {"k": 10_000, "m": 3_000}, {"A": 500, "B": (500, 300)})
+    assert 2 * plan_chunked(A @ B, found, known, Budget(500 * 10**6, 2, 2)).peak_bytes <= 0.6 * 500e6
     assert declared.bytes_read >= declared.bound_bytes - declared.bytes_written
     with pytest.raises(td.PlanError, match="one length for each"):
         td.plan(FLAGSHIP, stored, chunks=(1, 2))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from tensordsl.chunked.memory import one_arena
 from tensordsl.chunked.sources import Source, source_of
 from tensordsl.dims import bind as bind_sizes
 from tensordsl.dims import evaluate
@@ -27,7 +26,6 @@ def bind_sources(
     if not isinstance(data, Mapping):
         raise BindError(f"Data is a mapping from symbols or names to arrays and paths, not a {type(data).__name__}.")
     given = {key.name if isinstance(key, Symbol) else str(key): value for key, value in data.items()}
-    one_arena()  # before stores are opened, which begin threads
     symbols = needed_symbols(expressions)
     missing = [symbol.name for symbol in symbols if symbol.name not in given]
     if missing:

@@ -14,7 +14,7 @@ from tensordsl.chunked.binding import bind_sources
 from tensordsl.chunked.plan import ChunkedPlan
 from tensordsl.chunked.planning import MEMORY, Asked, Budget, plan_chunked
 from tensordsl.chunked.runs import Held, Run, places_of
-from tensordsl.chunked.sources import HELD, Source
+from tensordsl.chunked.sources import HELD, Source, using_stores
 from tensordsl.errors import PlanError, UnsupportedError, amount
 from tensordsl.execution.compiled import compile
 from tensordsl.execution.factored import Factored
@@ -26,6 +26,7 @@ SHARE = 0.3  # of the memory that the cores of the value, and arrays before them
 
 
 @operation("evaluate_stored")
+@using_stores()
 def evaluate_stored(
     expressions: Sequence[Expr], output: str, single: bool, memory: int | None, data: Mapping[Any, Any]
 ) -> Any:
@@ -69,7 +70,7 @@ def computed(
         )
     with Held("computed") as held, tempfile.TemporaryDirectory(prefix="tensordsl-") as scratch:
         places = places_of(plan, Path(scratch), held, int(SHARE * memory) - cores, results=plan.cores)
-        with engine.here(plan.slots) as client:
+        with engine.here(plan.slots, plan.blas) as client:
             taken = replace(plan, sources={name: held.take(source) for name, source in plan.sources.items()})
             Run(taken, places, client, plan.slots).all()
         return factored_of(plan, {name: HELD[str(places[name].place)] for name in plan.cores})

@@ -13,9 +13,7 @@ from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
-from tensordsl.chunked.sources import close
 from tensordsl.errors import BindError, TensorDSLError, words
-from tensordsl.program.threads import thread_count
 
 WINDOW = 3  # tasks for each slot that are handed out at a time, so that none waits for the next
 CONNECT = 20.0  # seconds for a cluster to answer
@@ -29,14 +27,15 @@ OWN = {f"distributed.worker.memory.{name}": False for name in ("target", "spill"
 
 
 @contextmanager
-def here(slots: int) -> Iterator[Any]:
-    """A client of a cluster whose workers are threads of this process."""
+def here(slots: int, blas: int) -> Iterator[Any]:
+    """A client of a cluster whose workers are threads of this process, each with some threads of BLAS."""
     import dask
     from distributed import Client, LocalCluster
+    from threadpoolctl import threadpool_limits
 
     with (
         dask.config.set(OWN),
-        one_blas(slots),
+        threadpool_limits(blas, user_api="blas"),
         LocalCluster(
             n_workers=1,
             threads_per_worker=slots,
@@ -46,10 +45,7 @@ def here(slots: int) -> Iterator[Any]:
         ) as cluster,
         Client(cluster) as found,
     ):
-        try:
-            yield found
-        finally:
-            close()
+        yield found
 
 
 @contextmanager
@@ -252,12 +248,3 @@ def _check_versions(client: Any) -> None:
 def _versions() -> dict[str, str]:
     """Of what has to be the same for tasks to be understood, and to give the same bits."""
     return {name: version(name) for name in ("tensordsl", "numpy", "dask", "zarr")}
-
-
-@contextmanager
-def one_blas(slots: int) -> Iterator[None]:
-    """As many threads of BLAS for each slot as makes them the cores together."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(max(1, thread_count() // slots), user_api="blas"):
-        yield

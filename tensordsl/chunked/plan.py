@@ -41,7 +41,7 @@ from tensordsl.labels import Groups, Label, flat, singles
 from tensordsl.program.plan import table
 
 SHARED = 16  # tasks that share a sum
-GATHERED = 0.2  # of the memory, in which their parts of a tile are added up
+GATHERED = 0.05  # of the memory, in which their parts of a tile are added up
 LETTERS = "ijklmnopqrstuvwxyz"
 TITLES = ("array", "made of", "tiles", "of", "read", "written", "peak of a task")
 WORD = re.compile(r"[^\W\d]\w*")
@@ -202,9 +202,12 @@ class ChunkedPlan:
         return [self.fused[name] for term in self.terms if term.is_core for name in term.cores]
 
     def _bound_of(self, stage: Stage) -> int:
-        """What one result needs that is a product of two arrays of the data."""
+        """What one result needs that is a product of two arrays of the data.
+
+        Of an array with itself an entry that is there may serve as both factors, for which there is no bound here.
+        """
         part = stage.parts[0] if stage.is_sum else None
-        if part is None or not part.is_product or any(read.array not in self.sources for read in part.reads):
+        if part is None or not part.is_product or len({read.array for read in part.reads} & self.sources.keys()) < 2:
             return 0
         itemsize = min(
             self.dtypes[stage.name].itemsize, *(self.sources[read.array].dtype.itemsize for read in part.reads)

@@ -130,8 +130,9 @@ def _best(plan: ChunkedPlan, cutter: Cutter, budget: Budget, asked: Asked) -> Ch
     """
     found = []
     for own in budget.choices():
-        tiling, least = _tiling(plan, cutter, own, asked)
-        one = replace(plan, tiling=tiling, slots=own.slots, at_once=own.at_once, blas=own.blas)
+        one = replace(plan, slots=own.slots, at_once=own.at_once, blas=own.blas)
+        tiling, least = _tiling(one, cutter, own, asked)
+        one = replace(one, tiling=tiling)
         if one.peak_bytes <= own.limit:
             found.append(one)
             if MUCH_LESS * one.bytes_moved < one.once_bytes:  # there is nothing to gain by fewer
@@ -141,7 +142,8 @@ def _best(plan: ChunkedPlan, cutter: Cutter, budget: Budget, asked: Asked) -> Ch
         raise PlanError(
             f"The smallest task needs {amount(least)}, and with {own.at_once} at a time and room for the engine "
             f"that is {amount(want)}; given were {amount(budget.memory)}. Give memory={want} or more"
-            f"{', or fewer threads' if own.at_once > 1 else ''}."
+            f"{', or fewer threads' if own.at_once > 1 else ''}"
+            f"{', or begin anew with resume=False: the tiles are those of a run before' if asked.lengths else ''}."
         )
     quick = [one for one in found if one.seconds <= ALIKE * min(other.seconds for other in found)]
     best = quick[0]
@@ -177,8 +179,6 @@ def _tiling(plan: ChunkedPlan, cutter: Cutter, budget: Budget, asked: Asked) -> 
 
     def held(tiling: Tiling) -> int:
         return replace(plan, tiling=tiling).peak_bytes
-
-    plan = replace(plan, slots=budget.slots, at_once=budget.at_once, blas=budget.blas)
 
     def seconds(tiling: Tiling) -> float:
         found = replace(plan, tiling=tiling)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -16,6 +17,7 @@ from uuid import uuid4
 import numpy as np
 
 from tensordsl.chunked.files import folder
+from tensordsl.chunked.memory import one_arena
 from tensordsl.errors import BindError, words
 from tensordsl.execution.compiled import STORES
 
@@ -112,7 +114,7 @@ class Source:
 
 
 def portions(shape: Sequence[int], chunks: Sequence[int]) -> Iterator[Region]:
-    """Parts of a piece of no more than `CODED` chunks: a store codes all that it is given side by side."""
+    """Parts of a piece of no more than `CODED` chunks: a store codes many that it is given side by side."""
     many = [ceil(size / max(1, chunk)) for size, chunk in zip(shape, chunks, strict=True)]
     while prod(many) > CODED:
         axis = many.index(max(many))
@@ -182,10 +184,15 @@ def open_hdf5(place: str, stamp: Any) -> Any:
     return h5py.File(path, "r")[dataset]
 
 
-def close() -> None:
-    """Let go of all files that this process has open."""
-    for opened in (open_npy, open_zarr, open_target, open_hdf5):
-        opened.cache_clear()
+@contextmanager
+def using_stores() -> Iterator[None]:
+    """Where stores are opened, which begin threads: files that were opened by name are let go, whatever comes."""
+    one_arena()
+    try:
+        yield
+    finally:
+        for opened in (open_npy, open_zarr, open_target, open_hdf5):
+            opened.cache_clear()
 
 
 OPENERS: Mapping[str, Callable[[str, Any], Any]] = {
@@ -322,7 +329,9 @@ def array_of(
     """An array of zeros of zarr, made where it is not there yet."""
     import zarr
 
-    if not (place / "zarr.json").exists():
+    if (place / "zarr.json").exists():  # of a run that is taken up, whose chunks may have been planned otherwise
+        chunks = open_target(str(place), stamp_of(place)).chunks
+    else:
         zarr.create_array(
             str(place),
             shape=tuple(shape),

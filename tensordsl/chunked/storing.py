@@ -20,7 +20,7 @@ from tensordsl.chunked.plan import ChunkedPlan, Term
 from tensordsl.chunked.planning import MEMORY, Asked, Budget, plain, plan_chunked
 from tensordsl.chunked.progress import shown
 from tensordsl.chunked.runs import Held, Run, Tile, places_of
-from tensordsl.chunked.sources import Source, array_of, stamp_of
+from tensordsl.chunked.sources import Source, array_of, stamp_of, using_stores
 from tensordsl.errors import BindError, UnsupportedError, amount
 from tensordsl.expr import Pattern, Select, brief, operation
 from tensordsl.functions import routines
@@ -55,6 +55,7 @@ class Report:
         )
 
 
+@using_stores()
 def store(
     e: Any,
     data: Mapping[Any, Any],
@@ -176,7 +177,8 @@ def _store(
         journal.remove()
         return Report(plan, str(path), 0, plan.tasks, 0.0)
     here = cluster is None
-    with Held(str(path)) as held, engine.here(plan.slots) if here else nullcontext(cluster) as client:
+    engaged = engine.here(plan.slots, plan.blas) if here else nullcontext(cluster)
+    with Held(str(path)) as held, engaged as client:
         with _told(path):
             read = {name: held.take(s) if here else _on_disk(s, path) for name, s in plan.sources.items()}
             places = made(plan, path, held if here else None)
@@ -220,6 +222,7 @@ def _on_disk(source: Source, path: Path) -> Source:
 
 
 @operation("plan_chunked")
+@using_stores()
 def plan_for(
     e: Any,
     data: Mapping[Any, Any] | None,

@@ -25,7 +25,7 @@ TASK = 3e-3  # seconds that the engine and the store take for one task, about
 CHUNK = 1 << 23  # bytes that a chunk which is written has at the most, where that can be
 SMALL_CHUNK = 1 << 20  # bytes that one may have in any case
 MOST_PARTS = 16  # in which a length is parted for that at one time
-DECODED = 10  # chunks that zarr codes side by side
+DECODED = 10  # chunks that zarr decodes side by side
 EXCHANGED = 4  # labels whose tiles may be made longer against so many whose tiles are made shorter
 PLENTY = 4  # times what a task holds
 LONGER, SHORTER = 0.999, 0.98  # of the time, to which longer and shorter tiles have to bring it
@@ -91,7 +91,8 @@ class Tiling:
         """The chunks in which an array with these labels is written: a tile is whole ones, and none is large.
 
         They are as long as those that its labels have in the data, or parts of a tile where those are none of it; no
-        longer than what is read of it at a time, and so small that those that are coded side by side are half a tile.
+        longer than what is read of it at a time, and, down to 1 MiB, so small that those that are coded side by side
+        are half a tile.
         """
         chunks, units, whole = [], [], []
         for group in axes:

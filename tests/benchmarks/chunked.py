@@ -182,9 +182,10 @@ def sum_dask(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
 
 def start(folder: Path, size: int, chunk: int) -> tuple[Any, int]:
     """A cluster of threads that does one task of no work: what any run in this process begins with."""
-    from tensordsl.chunked import engine
+    from tensordsl.chunked import engine, memory
 
-    with engine.here(2) as client:
+    memory.one_arena()
+    with engine.here(2, 1) as client:
         return None, client.submit(int, 1).result()
 
 
