@@ -11,9 +11,11 @@ from itertools import islice
 from queue import Empty, Queue
 from threading import Thread
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeVar
 
 from tensordsl.errors import BindError, TensorDSLError, words
+
+T = TypeVar("T")
 
 WINDOW = 3  # tasks for each slot that are handed out at a time, so that none waits for the next
 CONNECT = 20.0  # seconds for a cluster to answer
@@ -219,13 +221,13 @@ def _within(seconds: float, function: Callable[..., Any], *arguments: Any) -> An
     return value
 
 
-def _check_versions(client: Any) -> None:
-    """`BindError` where a worker has another version of the library, or none."""
+def on_each(client: Any, function: Callable[..., T], *arguments: Any) -> dict[str, T]:
+    """What a function gives on each worker; `BindError` where one does not answer, or fails."""
     limit = monotonic() + CONNECT
     while True:
         try:
-            found = _within(CONNECT, client.run, _versions)
-            break
+            found: dict[str, T] = _within(CONNECT, client.run, function, *arguments)
+            return found
         except OSError as error:  # a worker that is lost, which another one takes the place of
             if monotonic() > limit:
                 raise BindError(f"A worker of the cluster does not answer: {words(error)}. Mend the cluster.") from None
@@ -233,6 +235,11 @@ def _check_versions(client: Any) -> None:
         except Exception as error:  # noqa: BLE001 - whatever keeps the library from being imported there
             what = f"A worker of the cluster cannot run this library: {words(error)}"
             raise BindError(f"{what}. Install it there.") from None
+
+
+def _check_versions(client: Any) -> None:
+    """`BindError` where a worker has another version of the library, or none."""
+    found = on_each(client, _versions)
     here = _versions()
     unlike = {
         f"{name} {there[name]} at {address}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tensordsl.chunked.binding import bind_sources
 from tensordsl.chunked.computing import budget_of, computed
+from tensordsl.chunked.places import Place
 from tensordsl.chunked.planning import MEMORY
 from tensordsl.chunked.sources import Source, source_of
 from tensordsl.chunked.storing import FORMAT
@@ -125,10 +125,11 @@ class Stored:
             )
 
 
-def open(path: str | Path, *, memory: int | str = MEMORY) -> Stored:
+def open(path: Any, *, memory: int | str = MEMORY) -> Stored:
     """A structured store, as `td.store` writes it, as a value that is read when it is asked for something.
 
-    Raises `BindError` for a store that is not there, not complete, or of another kind.
+    `path` is what the target of `td.store` was: a path, a URL, or a store or a group of zarr. Raises `BindError` for
+    a store that is not there, not complete, or of another kind.
 
     >>> import tempfile, numpy as np, tensordsl as td
     >>> x = td.vector("x", 3)
@@ -137,24 +138,22 @@ def open(path: str | Path, *, memory: int | str = MEMORY) -> Stored:
     >>> td.open(target) @ np.ones(3)
     array([ 0.,  6., 12.])
     """
-    import zarr
-
-    place = Path(path).expanduser()
-    if not (place / "zarr.json").exists():
-        raise BindError(f"There is no store at {str(path)!r}.")
-    found: Any = zarr.open(str(place), mode="r")
+    place = Place.of(path)
+    found = place.node("r")
+    if found is None:
+        raise BindError(f"There is no store at {str(place)!r}.")
     held = dict(found.attrs).get("tensordsl")
     if not isinstance(held, dict) or "terms" not in held:
         raise BindError(
-            f"{str(path)!r} is no structured store of this library. A dense one is an array of zarr: "
+            f"{str(place)!r} is no structured store of this library. A dense one is an array of zarr: "
             "zarr.open_array(path)."
         )
     if held["version"] != FORMAT:
-        raise UnsupportedError(f"{str(path)!r} has the format {held['version']}; this version reads {FORMAT}.")
+        raise UnsupportedError(f"{str(place)!r} has the format {held['version']}; this version reads {FORMAT}.")
     if not held.get("complete"):
-        raise BindError(f"{str(path)!r} is not complete: its run was cut off. Take it up by the same td.store.")
+        raise BindError(f"{str(place)!r} is not complete: its run was cut off. Take it up by the same td.store.")
     names = sorted({core["array"] for term in held["terms"] for core in term["cores"]})
-    data = {name: source_of(name, place / name) for name in names}
+    data = {name: source_of(name, (place / name).array) for name in names}
     cores = {name: Symbol(name, tuple(source.shape)) for name, source in data.items()}
     ways = [way for term in held["terms"] for way in term["scatter"].values() if "positions" in way]
     lists = {way["positions"]: tuple(map(int, found[way["positions"]][...])) for way in ways}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from tensordsl.chunked import engine
 from tensordsl.chunked.cutting import Stage
 from tensordsl.chunked.memory import one_arena
+from tensordsl.chunked.places import Place
 from tensordsl.chunked.plan import SHARED, ChunkedPlan, axes_of, shape_of, sum_of
 from tensordsl.chunked.running import Job, call
 from tensordsl.chunked.sources import HELD, Source, array_of
@@ -21,6 +21,11 @@ from tensordsl.chunked.tiling import product_of
 
 Tile = tuple[Any, ...]
 SHORTEST = 0.1  # seconds that a task should last, beside which what the engine takes for it is little
+TAKEN = {
+    "memory": "held",
+    "zarr": "open",
+    "hdf5": "open",
+}  # what arrays are as long as the tasks of this process share them
 MOST_TOGETHER = 64  # tiles of one task
 
 
@@ -183,13 +188,16 @@ class Held:
         return self.take(Source(name, tuple(shape), dtype, None, None, "memory", np.empty(shape, dtype)))
 
     def take(self, source: Source) -> Source:
-        """An array in memory, known by a name from now on, so that no task carries it along."""
-        if source.kind != "memory":
+        """An array in memory, or of a store that is no folder, by a name from now on, so that no task carries it along.
+
+        A task of this process, too, would have a copy: of a store in memory, one that nobody else reads.
+        """
+        if source.place is not None or source.kind not in TAKEN:
             return source
         key = f"{self._key}/{source.name}"
         HELD[key] = source.array
         self._names.append(key)
-        return replace(source, place=key, kind="held", array=None)
+        return replace(source, place=key, kind=TAKEN[source.kind], array=None)
 
     def __enter__(self) -> Held:
         return self
@@ -201,11 +209,11 @@ class Held:
 
 def places_of(
     plan: ChunkedPlan,
-    scratch: Path,
+    scratch: Place,
     held: Held | None,
     room: int,
     *,
-    stored: Mapping[str, Path] = MappingProxyType({}),
+    stored: Mapping[str, Place] = MappingProxyType({}),
     results: Collection[str] = (),
 ) -> dict[str, Source]:
     """Where each stage is made: in the place that it is `stored` in, in memory as long as there is room, or in scratch.

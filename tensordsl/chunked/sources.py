@@ -16,8 +16,10 @@ from uuid import uuid4
 
 import numpy as np
 
+from tensordsl.chunked import objects
 from tensordsl.chunked.files import folder
 from tensordsl.chunked.memory import one_arena
+from tensordsl.chunked.places import Place, remote
 from tensordsl.errors import BindError, words
 from tensordsl.execution.compiled import STORES
 
@@ -42,7 +44,7 @@ class Source:
     place: str | None  # where it is stored; None for an array in memory
     kind: str
     array: Any = field(default=None, repr=False, compare=False)
-    stamp: Any = None  # of what is stored there, so that nothing is taken for what was there before
+    stamp: Any = None  # of what is stored, so that nothing is taken for what was there before
 
     def __reduce__(self) -> tuple[Any, ...]:
         array = None if self.place is not None else self.array
@@ -50,8 +52,17 @@ class Source:
 
     @property
     def is_stored(self) -> bool:
-        """Whether it is read from files, and not from memory."""
-        return self.place is not None and self.kind != "held"
+        """Whether it is read from a store, and not from memory."""
+        return self.kind in OPENERS and self.kind != "held"
+
+    @property
+    def where(self) -> str:
+        """Its place, for messages."""
+        if self.place is not None and self.kind != "open":
+            return self.place
+        array = self.array if self.place is None else HELD.get(self.place)
+        at = getattr(array, "store_path", None)
+        return "memory" if at is None else objects.name(at)
 
     @property
     def nbytes(self) -> int:
@@ -71,7 +82,7 @@ class Source:
                 if attempt == TRIES - 1 or isinstance(error, MemoryError | FileNotFoundError):
                     piece = ", ".join(f"{part.start}:{part.stop}" for part in region)
                     raise BindError(
-                        f"The piece [{piece}] of {self.name} cannot be read from {self.place or 'memory'}: "
+                        f"The piece [{piece}] of {self.name} cannot be read from {self.where}: "
                         f"{words(error)}. What was finished is kept: mend the data and run again with resume."
                     ) from error
                 sleep(PAUSE * 2**attempt)
@@ -88,7 +99,7 @@ class Source:
         """Write a piece, tried again where a store errs; `BindError` where it cannot be written."""
         for attempt in range(TRIES):
             try:
-                target = WRITERS[self.kind](self.place, self.stamp)
+                target = self.array if self.place is None else WRITERS[self.kind](self.place, self.stamp)
                 for part in portions(value.shape, self.chunks or value.shape):
                     starts = [each.start or 0 for each in region]
                     at = (slice(o + p.start, o + p.stop) for o, p in zip(starts, part, strict=True))
@@ -98,7 +109,7 @@ class Source:
                 if attempt == TRIES - 1 or isinstance(error, MemoryError | PermissionError):
                     piece = ", ".join(f"{part.start}:{part.stop}" for part in region)
                     raise BindError(
-                        f"The piece [{piece}] of {self.name} cannot be written to {self.place}: {words(error)}. "
+                        f"The piece [{piece}] of {self.name} cannot be written to {self.where}: {words(error)}. "
                         "What was finished is kept: make room, and run again with resume."
                     ) from error
                 sleep(PAUSE * 2**attempt)
@@ -109,8 +120,15 @@ class Source:
         if self.kind == "memory":
             return [*what, blake2b(np.ascontiguousarray(self.array).data, digest_size=12).hexdigest()]
         if self.place is None:
-            return [*what, token_of(self.array)]
+            return [*what, state_of(self.array) or self.stamp]
         return [*what, _changed(Path(self.place.partition("::")[0]))]
+
+
+def place_of(source: Source) -> Place | None:
+    """Where a source is stored; None for one in memory, or that something else reads."""
+    if source.place is not None:
+        return Place(Path(source.place.partition("::")[0]))
+    return Place.of(source.array) if source.kind == "zarr" else None
 
 
 def portions(shape: Sequence[int], chunks: Sequence[int]) -> Iterator[Region]:
@@ -133,11 +151,12 @@ def _turned(part: slice, size: int) -> slice:
     return slice(places[-1], places[0] + 1, -places.step)
 
 
-def token_of(array: Any) -> str:
-    """What tells the content of an array of dask from others; of a store that is no file nothing does."""
+def state_of(array: Any) -> str | None:
+    """What tells the content of an array that is no file from others; of some stores nothing does."""
     if isinstance(array, _Dask):
         return array.token
-    return uuid4().hex
+    at = getattr(array, "store_path", None)
+    return None if at is None else objects.state(at)
 
 
 def _changed(path: Path) -> list[Any]:
@@ -150,7 +169,7 @@ def _changed(path: Path) -> list[Any]:
 # --- stored arrays, opened once in each process ---------------------------------------------------------------------
 
 
-HELD: dict[str, np.ndarray[Any, Any]] = {}  # arrays that the tasks of this process share, by the name of a run
+HELD: dict[str, Any] = {}  # arrays that the tasks of this process share, by the name of a run
 
 
 @lru_cache(maxsize=64)
@@ -200,25 +219,30 @@ OPENERS: Mapping[str, Callable[[str, Any], Any]] = {
     "zarr": open_zarr,
     "hdf5": open_hdf5,
     "held": open_held,
+    "open": open_held,
 }
-WRITERS: Mapping[str, Callable[[Any, Any], Any]] = {"zarr": open_target, "held": open_held}
+WRITERS: Mapping[str, Callable[[Any, Any], Any]] = {"zarr": open_target, "held": open_held, "open": open_held}
 
 
 def source_of(name: str, value: Any) -> Source:
     """The source that data are: a path, an open array of zarr or h5py, a memory map, an array, xarray's or dask's."""
     if isinstance(value, Source):
         return replace(value, name=name)
+    if isinstance(value, str) and "://" in value and not value.startswith("file://"):
+        return source_of(name, _remote(name, value))
     if isinstance(value, str | Path):
-        return _stored(name, str(value))
+        return _stored(name, str(value).removeprefix("file://"))
     module = type(value).__module__.partition(".")[0]
     if module in ("zarr", "h5py") and hasattr(value, "chunks"):
         place: str | None
         if module == "h5py":
-            place, kind = f"{value.file.filename}::{value.name}", "hdf5"
+            value.file.flush()  # of a file that is written to, what is in it and when it was changed
+            path, kind = Path(str(value.file.filename)), "hdf5"
+            place = f"{path}::{value.name}" if path.is_file() else None  # else in memory, or read by something else
         else:
             root, kind = getattr(value.store, "root", None), "zarr"
             place = None if root is None else str(Path(root) / value.path)
-        stamp = None if place is None else stamp_of(Path(place.partition("::")[0]))
+        stamp = uuid4().hex if place is None else stamp_of(Path(place.partition("::")[0]))
         chunks = None if value.chunks is None else tuple(value.chunks)
         return _checked(Source(name, tuple(value.shape), np.dtype(value.dtype), chunks, place, kind, value, stamp))
     if module == "xarray":
@@ -240,6 +264,19 @@ def source_of(name: str, value: Any) -> Source:
     except (ValueError, TypeError) as error:
         raise BindError(f"The data for {name} is no rectangular array of numbers: {error}.") from None
     return _checked(Source(name, array.shape, array.dtype, None, None, "memory", array))
+
+
+def _remote(name: str, url: str) -> Any:
+    """The array of zarr at a URL."""
+    import zarr
+
+    where = f"The data for {name}, {url!r},"
+    try:
+        return zarr.open_array(remote(url, read_only=True), mode="r")
+    except BindError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a store errs in any way it likes
+        raise BindError(f"{where} cannot be read as an array of zarr: {words(error)}.") from None
 
 
 class _Dask:
@@ -318,7 +355,7 @@ def _checked(source: Source) -> Source:
 
 
 def array_of(
-    place: Path,
+    place: Place,
     name: str,
     shape: Sequence[int],
     chunks: Sequence[int],
@@ -329,11 +366,10 @@ def array_of(
     """An array of zeros of zarr, made where it is not there yet."""
     import zarr
 
-    if (place / "zarr.json").exists():  # of a run that is taken up, whose chunks may have been planned otherwise
-        chunks = open_target(str(place), stamp_of(place)).chunks
-    else:
-        zarr.create_array(
-            str(place),
+    found = place.node("r+")  # of a run that is taken up, whose chunks may have been planned otherwise
+    if found is None:
+        found = zarr.create_array(
+            place.at,
             shape=tuple(shape),
             chunks=tuple(max(1, chunk) for chunk in chunks),
             dtype=dtype,
@@ -341,4 +377,7 @@ def array_of(
             compressors=compressors,
             attributes={} if said is None else {"tensordsl": said},
         )
-    return Source(name, tuple(shape), np.dtype(dtype), tuple(chunks), str(place), "zarr", None, stamp_of(place))
+    told = name, tuple(shape), np.dtype(dtype), tuple(found.chunks)
+    if place.folder is None:
+        return Source(*told, None, "zarr", found)
+    return Source(*told, str(place), "zarr", None, stamp_of(place.folder))

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from math import ceil, prod
 from time import perf_counter
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
-from tensordsl.chunked import engine
+from tensordsl.chunked import engine, objects
 from tensordsl.chunked.binding import bind_sources, declared_sources
 from tensordsl.chunked.computing import budget_of
 from tensordsl.chunked.journal import Journal, differences
+from tensordsl.chunked.places import Place
 from tensordsl.chunked.plan import ChunkedPlan, Term
 from tensordsl.chunked.planning import MEMORY, Asked, Budget, plain, plan_chunked
 from tensordsl.chunked.progress import shown
 from tensordsl.chunked.runs import Held, Run, Tile, places_of
-from tensordsl.chunked.sources import Source, array_of, stamp_of, using_stores
-from tensordsl.errors import BindError, UnsupportedError, amount
+from tensordsl.chunked.sources import Source, array_of, place_of, using_stores
+from tensordsl.errors import BindError, TensorDSLError, UnsupportedError, amount, words
 from tensordsl.expr import Pattern, Select, brief, operation
 from tensordsl.functions import routines
 from tensordsl.functions.convert import as_expr
@@ -29,6 +30,7 @@ from tensordsl.functions.convert import as_expr
 FORMAT = 1  # of a structured store
 HELD_SHARE = 0.2  # of the memory that arrays between the stages may take
 LARGE = 1 << 23  # bytes of an array in memory that is not sent along with every job
+SCRATCH_CHUNK = 1 << 20  # bytes of a chunk of what is in memory and goes to scratch
 PAUSE = 0.25  # seconds between two lines of the journal
 
 
@@ -73,13 +75,14 @@ def store(
 
     `data` maps symbols or names to arrays: paths of .zarr, .npy and .h5 files (`"file.h5::dataset"`), open arrays of
     zarr and h5py, memory maps, NumPy's, xarray's and dask's arrays, in any mix, and sizes that no array shows to whole
-    numbers. `target` is a path, or a store of zarr in a folder. With `layout="structured"`, the default where output
-    labels repeat, the store is a group with an array for each core, and `td.open` gives the value back; with `"dense"`
-    it is one array that anyone can read, of which blocks that are zero by structure are not written. `client` is a
-    client of `distributed` or the address of a scheduler; without one the tasks are done in this process, `threads` of
-    them at a time, or as many as the plan says. `memory`, bytes or a text such as "2GiB", is what the tasks hold that
-    go on at one time on one worker. `chunks` are the lengths of the chunks of a dense result along its axes, one for
-    all or one for each. `progress` is true for a bar, or a function of the tasks done and of all.
+    numbers. `target` is a path, a URL such as "s3://bucket/J.zarr", or a store or a group of zarr. With
+    `layout="structured"`, the default where output labels repeat, it becomes a group with an array for each core, and
+    `td.open` gives the value back; with `"dense"` one array that anyone can read, of which blocks that are zero by
+    structure are not written. `client` is a client of `distributed` or the address of a scheduler; without one the
+    tasks are done in this process, `threads` of them at a time, or as many as the plan says. `memory`, bytes or a text
+    such as "2GiB", is what the tasks hold that go on at one time on one worker. `chunks` are the lengths of the chunks
+    of a dense result along its axes, one for all or one for each. `progress` is true for a bar, or a function of the
+    tasks done and of all.
 
     A run that was cut off is taken up again, tile by tile, by the same call (`resume=False` begins anew). Raises
     `PlanError` where no task keeps within the memory, before anything runs, and `BindError` for data that is missing,
@@ -95,11 +98,11 @@ def store(
     """
     node = as_expr(e)
     sources, sizes = bind_sources([node], data)
-    path = path_of(target)
-    _check_target(path, sources.values())
+    place = Place.of(target)
+    _check_target(place, sources.values())
     if threads is not None and threads < 1:
         raise UnsupportedError(f"threads={threads}: expected a whole number from 1 on.")
-    with nullcontext() if client is None else engine.reached(client) as cluster, _opened(path) as journal:
+    with nullcontext() if client is None else engine.reached(client) as cluster, _opened(place) as journal:
         given = budget_of(memory)
         budget = Budget.here(given, threads) if cluster is None else Budget(given, *engine.slots_of(cluster))
 
@@ -112,59 +115,45 @@ def store(
         if resume and before is not None and differences(before, fingerprint) == ["tiling"]:
             plan = planned({label: length for label, length, _ in before["tiling"]})  # of other workers, or memory
             fingerprint["tiling"] = tiling_of(plan)
-        return _store(plan, fingerprint, path, journal, cluster, resume, progress)
+        return _store(plan, fingerprint, place, journal, cluster, resume, progress)
 
 
-def path_of(target: Any) -> Path:
-    """The folder that a target is: a path, or a store or a group of zarr that is in one."""
-    root, inside = target, ""
-    if type(target).__module__.partition(".")[0] == "zarr":
-        inside = getattr(target, "path", "")
-        root = getattr(getattr(target, "store", target), "root", None)
-    if not isinstance(root, str | Path):
-        raise BindError(
-            f"The target is a {type(target).__name__}; expected a path, or a store of zarr that is in a folder: beside "
-            "it there is a journal, which is locked as long as the run goes on."
-        )
-    return (Path(root) / inside).expanduser().resolve()
-
-
-def _check_target(path: Path, sources: Iterable[Source]) -> None:
+def _check_target(place: Place, sources: Iterable[Source]) -> None:
     """`BindError` for a target that cannot be, or that is one of the arrays that are read."""
-    if path.suffix == "" and not path.exists():
-        raise BindError(f"The target {str(path)!r} has no suffix; expected a name that ends in .zarr.")
-    if not path.parent.is_dir():
-        raise BindError(f"The target {str(path)!r} cannot be made: there is no directory {str(path.parent)!r}.")
+    place.check()
     for source in sources:
-        read = None if source.place is None else Path(source.place.partition("::")[0])
-        if read is not None and (path == read or path in read.parents or read in path.parents):
-            raise BindError(f"The target {str(path)!r} holds the data for {source.name}. Choose another name.")
+        read = place_of(source)
+        if read is not None and place.overlaps(read):
+            raise BindError(f"The target {str(place)!r} holds the data for {source.name}. Choose another name.")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Journal]:
+def _opened(place: Place) -> Iterator[Journal]:
     """The journal of a target, which one run at a time has; `BindError` where nothing can be written there."""
-    with _told(path):
-        journal = Journal(path.with_name(path.name + ".journal")).open()
-    try:
+    with ExitStack() as stack:
+        with _told(place):
+            journal = stack.enter_context(Journal(place.log))
         yield journal
-    finally:
-        journal.close()
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Errors of the system as `BindError`."""
+def _told(place: Place) -> Iterator[None]:
+    """Errors of the system, or of a store, as `BindError`."""
     try:
         yield
-    except OSError as error:
-        raise BindError(f"The target {str(path)!r} cannot be written: {error.strerror or error}.") from None
+    except TensorDSLError:
+        raise
+    except Exception as error:
+        if place.folder is not None and not isinstance(error, OSError):
+            raise
+        said = (isinstance(error, OSError) and error.strerror) or words(error)
+        raise BindError(f"The target {str(place)!r} cannot be written: {said}.") from None
 
 
 def _store(
     plan: ChunkedPlan,
     fingerprint: dict[str, Any],
-    path: Path,
+    place: Place,
     journal: Journal,
     cluster: Any,
     resume: bool,
@@ -172,16 +161,19 @@ def _store(
 ) -> Report:
     """Do what is left of a plan, and say in the store that it is done; without a cluster by threads of this process."""
     begun = perf_counter()
-    noted = take_up(journal, fingerprint, path, resume)
+    noted = take_up(journal, fingerprint, place, resume)
     if noted is None:
         journal.remove()
-        return Report(plan, str(path), 0, plan.tasks, 0.0)
+        return Report(plan, str(place), 0, plan.tasks, 0.0)
     here = cluster is None
     engaged = engine.here(plan.slots, plan.blas) if here else nullcontext(cluster)
-    with Held(str(path)) as held, engaged as client:
-        with _told(path):
-            read = {name: held.take(s) if here else _on_disk(s, path) for name, s in plan.sources.items()}
-            places = made(plan, path, held if here else None)
+    if not here:
+        _check_reach(place, cluster)
+    with Held(str(place)) as held, engaged as client:
+        with _told(place):
+            places = made(plan, place, held if here else None)
+            places = {name: held.take(p) for name, p in places.items()} if here else places
+            read = {name: held.take(s) if here else _on_disk(s, place) for name, s in plan.sources.items()}
         # What is in memory is gone with the run that made it, and never noted.
         finished = {tile for tile in noted if places[tile[0]].kind != "held"}
         with Notes(journal) as notes, shown(progress, plan.tasks, len(finished)) as show:
@@ -194,31 +186,57 @@ def _store(
             run = Run(replace(plan, sources=read), places, client, plan.slots, finished, note)
             run.all()
     _check_inputs(plan.sources, fingerprint)
-    with _told(path):
-        complete(path, fingerprint)
-    shutil.rmtree(scratch_of(path), ignore_errors=True)
+    with _told(place):
+        complete(place, fingerprint)
     journal.remove()
-    return Report(plan, str(path), run.done, len(finished), perf_counter() - begun)
+    return Report(plan, str(place), run.done, len(finished), perf_counter() - begun)
 
 
 def _check_inputs(sources: Mapping[str, Source], fingerprint: Mapping[str, Any]) -> None:
     """`BindError` where stored data were changed, or lost, while they were read."""
     for name, source in sources.items():
-        if source.place is not None and source.fingerprint() != fingerprint["inputs"][name]:
+        if source.is_stored and source.fingerprint() != fingerprint["inputs"][name]:
             raise BindError(
-                f"The data for {name}, {source.place!r}, were changed while they were read: some of the result may be "
+                f"The data for {name}, {source.where!r}, were changed while they were read: some of the result may be "
                 "made of what was there before. Begin anew with resume=False."
             )
 
 
-def _on_disk(source: Source, path: Path) -> Source:
-    """A source that workers elsewhere can read: a large array in memory goes to a file beside the target."""
+def _check_reach(place: Place, cluster: Any) -> None:
+    """`BindError` where what workers write to a store does not come to it: one in the memory of this process."""
+    if place.folder is not None:
+        return
+    marks = place.scratch / "reached"
+    for worker, name in engine.on_each(cluster, _mark, marks.at).items():
+        if objects.read((marks / name).at) is None:
+            raise BindError(
+                f"What the worker {worker} writes to {str(place)!r} does not come there: the store is in the memory of "
+                "one process. Leave client out, or give a store that every worker reaches."
+            )
+
+
+def _mark(at: Any) -> str:
+    """Write an object, and say which."""
+    name = uuid4().hex
+    objects.write(at / name, b"reached")
+    return name
+
+
+def _on_disk(source: Source, place: Place) -> Source:
+    """A source that workers elsewhere can read: a large array in memory goes to the store of the target."""
+    if source.kind == "hdf5" and source.place is None:
+        raise BindError(
+            f"The data for {source.name} are in a file of HDF5 that this process alone has open. Give its path."
+        )
     if source.kind != "memory" or source.nbytes < LARGE:
         return source
-    scratch_of(path).mkdir(exist_ok=True)
-    place = scratch_of(path) / f"{source.name}.npy"
-    np.save(place, source.array)
-    return replace(source, array=None, place=str(place), kind="npy", stamp=stamp_of(place))
+    chunks = list(source.shape)
+    while prod(chunks) * source.dtype.itemsize > SCRATCH_CHUNK:
+        axis = chunks.index(max(chunks))
+        chunks[axis] = ceil(chunks[axis] / 2)
+    found = array_of(place.scratch / source.name, source.name, source.shape, chunks, source.dtype)
+    found.write(tuple(slice(0, size) for size in source.shape), source.array)
+    return found
 
 
 @operation("plan_chunked")
@@ -286,91 +304,71 @@ def tiling_of(plan: ChunkedPlan) -> list[list[int]]:
     return sorted([label, plan.tiling.lengths[label], size] for label, size in plan.tiling.sizes.items())
 
 
-def take_up(journal: Journal, fingerprint: dict[str, Any], path: Path, resume: bool) -> set[tuple[Any, ...]] | None:
+def take_up(journal: Journal, fingerprint: dict[str, Any], place: Place, resume: bool) -> set[tuple[Any, ...]] | None:
     """The tiles that are finished already; None where all are. `BindError` where what is there is something else."""
     before, finished = journal.begun()
-    held = _attributes(path)
-    if path.exists() and before is None and held is None:
+    held = place.attributes()
+    if place.is_there and before is None and held is None:
         journal.remove()
         raise BindError(
-            f"{str(path)!r} exists, and this library has not written it. Choose another name, or remove it."
+            f"{str(place)!r} exists, and this library has not written it. Choose another name, or remove it."
         )
     torn = before is None and journal.is_begun  # before anything was finished
     if resume and before is None and held is not None and not (torn and not held.get("complete")):
         journal.remove()
         if not held.get("complete"):
             raise BindError(
-                f"{str(path)!r} is not complete, and its journal is lost. Begin anew with resume=False, or choose "
+                f"{str(place)!r} is not complete, and its journal is lost. Begin anew with resume=False, or choose "
                 "another name."
             )
         unlike = differences(held["run"], fingerprint)
         if set(unlike) <= {"tiling"}:  # the value is there, whatever the tiles were that it was made by
             return None
         raise BindError(
-            f"{str(path)!r} holds the result of another run: {', '.join(unlike)} differ. Choose another name, or begin "
-            "anew with resume=False."
+            f"{str(place)!r} holds the result of another run: {', '.join(unlike)} differ. Choose another name, or "
+            "begin anew with resume=False."
         )
     if resume and before is not None:
         unlike = differences(before, fingerprint)
         if unlike:
             raise BindError(
-                f"{str(path)!r} was begun by another run: {', '.join(unlike)} differ. Choose another name, or begin "
+                f"{str(place)!r} was begun by another run: {', '.join(unlike)} differ. Choose another name, or begin "
                 "anew with resume=False."
             )
-        if finished and path.exists():
+        if finished and place.is_there:
             journal.mend()
             return finished
     journal.begin(fingerprint)  # before anything is removed, so that nothing that was finished counts any more
-    for place in (path, scratch_of(path)):
-        if place.exists():
-            shutil.rmtree(place)
+    place.remove()
+    place.scratch.remove()
     return set()
 
 
-def scratch_of(path: Path) -> Path:
-    """Where arrays that only the run needs are kept."""
-    return path.with_name(path.name + ".scratch")
-
-
-def _attributes(path: Path) -> dict[str, Any] | None:
-    """What this library has said of a store; None where it has not written it."""
-    import zarr
-
-    if not (path / "zarr.json").exists():
-        return None
-    found: Any = zarr.open(str(path), mode="r")
-    held = dict(found.attrs).get("tensordsl")
-    return held if isinstance(held, dict) else None
-
-
-def complete(path: Path, fingerprint: dict[str, Any]) -> None:
-    """Say in the store that all of it is there, and remove what writers that were killed have left half written."""
-    import zarr
-
-    for left in path.rglob("*.partial"):
-        left.unlink(missing_ok=True)
-    found: Any = zarr.open(str(path), mode="r+")
+def complete(place: Place, fingerprint: dict[str, Any]) -> None:
+    """Say in the store that all of it is there, and remove what only the run needed, and what was left half written."""
+    place.clean()
+    found = place.node("r+")
     found.attrs["tensordsl"] = {**dict(found.attrs)["tensordsl"], "complete": True, "run": fingerprint}
 
 
 # --- where things lie ---------------------------------------------------------------------------------------------
 
 
-def made(plan: ChunkedPlan, path: Path, held: Held | None) -> dict[str, Source]:
-    """The target, and where each stage is stored: in it, in memory where it is small, or in a store beside it."""
+def made(plan: ChunkedPlan, place: Place, held: Held | None) -> dict[str, Source]:
+    """The target, and where each stage is stored: in it, in memory where it is small, or in scratch."""
     import zarr
 
-    stored: dict[str, Path] = {}
+    stored: dict[str, Place] = {}
     places: dict[str, Source] = {}
     if plan.layout == "structured":
-        stored = {stage: path / name for stage, name in plan.cores.items()}
-        if not (path / "zarr.json").exists():
-            zarr.create_group(str(path), attributes={"tensordsl": about(plan)})
+        stored = {stage: place / name for stage, name in plan.cores.items()}
+        if place.node("r") is None:
+            zarr.create_group(place.at, attributes={"tensordsl": about(plan)})
         for name, listed in positions(plan).values():
-            array_of(path / name, name, listed.shape, listed.shape, "int64").write((slice(None),), listed)
+            array_of(place / name, name, listed.shape, listed.shape, "int64").write((slice(None),), listed)
     else:
-        places["result"] = array_of(path, "result", plan.shape, plan.chunks, plan.dtype, about(plan), "auto")
-    return places | places_of(plan, scratch_of(path), held, int(HELD_SHARE * plan.memory), stored=stored)
+        places["result"] = array_of(place, "result", plan.shape, plan.chunks, plan.dtype, about(plan), "auto")
+    return places | places_of(plan, place.scratch, held, int(HELD_SHARE * plan.memory), stored=stored)
 
 
 def about(plan: ChunkedPlan) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def evaluate(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out",
             metavar="FILE",
@@ -191,14 +191,15 @@ def evaluate(
     declared_shapes = shapes_of(shape)
     given = split("--data", data, "x=x.npy")
     wishes = stores.Wishes(memory, layout, chunks, scheduler, threads, resume, force, dry_run)
-    chunked = out is not None and out.suffix == ".zarr"
+    file = None if out is None else Path(out)
+    chunked = file is not None and file.suffix == ".zarr"
     if chunked:
         arrays: dict[str, Any] = {name: stores.opened(name, source) for name, source in given.items()}
     else:
         asked = [f"--{name.replace('_', '-')}" for name, wish in wishes._asdict().items() if wish and name != "force"]
         if asked:
             raise UsageError(f"{asked[0]} is for results that are written tile by tile. Give --out J.zarr.")
-        kind = check_target(out, output, force) if out is not None else output or Output.DENSE
+        kind = check_target(file, output, force) if file is not None else output or Output.DENSE
         arrays = {name: load(name, source) for name, source in given.items()}
     shapes = {**{name: array.shape for name, array in arrays.items()}, **declared_shapes}
     problem = understand(expression, wrt, order, shapes, dialect.value, assume, convention.value)
@@ -222,14 +223,14 @@ def evaluate(
         value = compile_function(result, output=kind.value)({**arrays, **sizes})
     if kind is Output.SPARSE:
         value.sum_duplicates()
-    if out is None:
+    if file is None:
         introduce(page, problem, result)
         summary(page, problem, value, kind)
         return
     if kind is Output.SPARSE:
-        write(out, force, lambda file: save_sparse(file, value))
+        write(file, force, lambda opened: save_sparse(opened, value))
     else:
-        write(out, force, lambda file: np.save(file, value))
+        write(file, force, lambda opened: np.save(opened, value))
     stored = value.nnz if kind is Output.SPARSE else np.size(value)
     page.raw(f"{out}: {show_shape(np.shape(value))}, {stored:,} numbers, {kind.value}")
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from tensordsl.chunked.places import Place
 from tensordsl.chunked.plan import ChunkedPlan
 from tensordsl.chunked.planning import MEMORY
 from tensordsl.chunked.progress import bar
@@ -73,7 +74,7 @@ class Wishes(NamedTuple):
 
 def opened(name: str, text: str) -> Any:
     """The data of a symbol: a file that is read piece by piece where it can be, else what is in it."""
-    there = Path(text.partition("::")[0]).expanduser().exists()
+    there = "://" in text or Path(text.partition("::")[0]).expanduser().exists()
     return source_of(name, text) if is_path(text) and there else load(name, text)
 
 
@@ -88,14 +89,13 @@ def lengths(text: str | None) -> int | tuple[int, ...] | None:
     return found[0] if len(found) == 1 else found
 
 
-def write_store(page: Page, result: Expr, data: Mapping[str, Any], out: Path, wishes: Wishes) -> None:
+def write_store(page: Page, result: Expr, data: Mapping[str, Any], out: str, wishes: Wishes) -> None:
     """Write a result to a store, or show what would be done."""
     memory, chunks = wishes.memory or MEMORY, lengths(wishes.chunks)
     if wishes.dry_run:
         show_plan(page, plan(result, data, memory=memory, layout=wishes.layout, chunks=chunks))
         return
-    journal = out.with_name(out.name + ".journal")
-    if (out.exists() or journal.exists()) and not (wishes.resume or wishes.force):
+    if not (wishes.resume or wishes.force) and Place.of(out).is_begun:
         raise UsageError(
             f"--out {out} exists; nothing was computed. Take up a run that was cut off with --resume, begin anew with "
             "--force, or choose another name."
