@@ -148,6 +148,11 @@ FORMULAS = {
     "a slice of a group": td.unvec(td.vector("u", 12), (3, 4))[:, ::2],
     "a diagonal": td.diagonal(td.exp(A @ A)) * x,
     "four factors": td.einsum("ij,jk,kl,lm->im", A, A, A, B),
+    "norm": td.frobenius(FLAGSHIP, FLAGSHIP),
+    "sums of one array": (A * A).sum(axis=1) + A @ x - A.T @ x + td.diagonal(A) * x,
+    "sums of one slice": td.sum(A[1:, 2:] * A[1:, 2:]) - td.sum(A[1:, 2:]) + td.sum(A[2:, 1:]),
+    "sums of one group": td.vec(A) @ td.vec(A) + 3 * td.vec(A).sum(),
+    "sums of sums": td.sum(td.exp(A @ A) * A) + td.sum(td.exp(A @ A)),
 }
 
 
@@ -352,32 +357,65 @@ def test_threads_that_are_asked_for_are_kept(threads: int, tmp_path: Path) -> No
     np.testing.assert_allclose(zarr.open_array(tmp_path / "J.zarr")[...], DATA["A"] @ DATA["A"])
 
 
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The bytes of each piece that is read, in whole chunks."""
+    counted: list[int] = []
+    read = Source.read
+
+    def counting(source: Source, region: tuple[slice, ...]) -> Any:
+        chunks = source.chunks or (1,) * len(region)
+        touched = [-(-r.stop // c) * c - r.start // c * c for r, c in zip(region, chunks, strict=True)]
+        counted.append(8 * int(np.prod([min(n, length) for n, length in zip(touched, source.shape, strict=True)])))
+        return read(source, region)
+
+    monkeypatch.setattr(Source, "read", counting)
+    return counted
+
+
 @pytest.mark.parametrize("memory", [60_000, 150_000, 10**7])
 @pytest.mark.parametrize("chunk", [8, 12])
 def test_what_is_read_is_what_was_planned(
-    chunk: int, memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chunk: int, memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: list[int]
 ) -> None:
-    """In whole chunks, of the data and of what is made on the way.
+    """Of the data and of what is made on the way.
 
     Where tiles are no whole chunks along one of the axes, the plan may say somewhat more.
     """
     size = 96
     a = RNG.normal(size=(size, size))
     zarr.create_array(str(tmp_path / "A.zarr"), data=a, chunks=(8, chunk))
-    counted = [0]
-    read = Source.read
-
-    def counting(source: Source, region: tuple[slice, ...]) -> Any:
-        chunks = source.chunks or (1,) * len(region)
-        touched = [-(-r.stop // c) * c - r.start // c * c for r, c in zip(region, chunks, strict=True)]
-        counted[0] += 8 * int(np.prod([min(n, length) for n, length in zip(touched, source.shape, strict=True)]))
-        return read(source, region)
-
-    monkeypatch.setattr(Source, "read", counting)
     monkeypatch.setattr("tensordsl.chunked.storing.HELD_SHARE", 0)  # what is made on the way goes to a store
     report = td.store(A @ A @ A, {"A": str(tmp_path / "A.zarr")}, tmp_path / "J.zarr", memory=memory, threads=1)
-    assert (0.99 if chunk == 8 else 0.8) * report.plan.bytes_read <= counted[0] <= 1.01 * report.plan.bytes_read
+    assert (0.99 if chunk == 8 else 0.8) * report.plan.bytes_read <= sum(counted) <= 1.01 * report.plan.bytes_read
     np.testing.assert_allclose(zarr.open_array(tmp_path / "J.zarr")[...], a @ a @ a)
+
+
+REDUCED = {  # each with how often it has to read A, and its diagonal in chunks of 8
+    "sum": (td.sum(FLAGSHIP), 1, 0),
+    "norm": (td.frobenius(FLAGSHIP, FLAGSHIP), 1, 1),
+    "trace": (td.trace(A), 0, 1),
+    "rows": ((A * A).sum(axis=1) + A @ x, 1, 0),
+    "rows and columns": (A.T @ x + A @ x, 2, 0),
+}
+
+
+@pytest.mark.parametrize("memory", [60_000, 10**7])
+@pytest.mark.parametrize("name", REDUCED)
+def test_sums_that_read_the_same_read_it_once(name: str, memory: int, tmp_path: Path, counted: list[int]) -> None:
+    """And of a diagonal the chunks that it goes through, or blocks of several where that makes less tasks."""
+    e, whole, diagonal = REDUCED[name]
+    a, v = RNG.normal(size=(96, 96)), RNG.normal(size=96)
+    zarr.create_array(str(tmp_path / "A.zarr"), data=a, chunks=(8, 8))
+    data = {symbol: value for symbol, value in ((A, tmp_path / "A.zarr"), (x, v)) if symbol in e.symbols}
+    plan = td.plan(e, data, memory=memory, layout="structured")  # which `evaluate` takes
+    found = e.evaluate(data, memory=memory)
+    np.testing.assert_allclose(found, e.evaluate({A: a, x: v}))
+    least = 8 * (whole * 96**2 + diagonal * 8 * 96)
+    others = 8 * 96 * 4 * (96 // 8)  # vectors, again for each tile of a row at the most
+    more = 8 * diagonal * 96**2 if memory > 10**6 else 0
+    assert least <= sum(counted) <= least + others + more
+    assert sum(counted) == pytest.approx(plan.bytes_read, rel=0.01)
 
 
 @pytest.mark.parametrize("memory", [10**6, 10**7, 10**8])

@@ -7,11 +7,11 @@ over the tiles of the labels that it sums over. What cannot be cut, a function o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from tensordsl.contraction import add_terms, contract, number_of, split_structure
 from tensordsl.dims import AnySize, Dim, evaluate
@@ -185,19 +185,53 @@ class Cutter:
         if isinstance(node, Elementwise):
             return Elementwise(node.record, tuple(self._spine(child, axes, work) for child in node.children))
         if isinstance(node, Sum):
-            return add_terms([self._spine(term, axes, work) for term in node.terms], self._shape(axes))
-        if isinstance(node, Contraction) and _sums(node):
-            if not _is_core(node):  # what is repeated around a sum is not summed again for each tile
-                return self._around(node, axes, work.reads)
-            node = self._pairwise(node)
-            reads: list[Read] = []
-            expr, summed = self._product(*_parts(node), axes, reads)
-            part = Part(f"_p{next(self._fresh)}", expr, _labels(axes), summed, tuple(reads))
-            work.parts.append(part)
-            return Symbol(part.name, self._shape(axes))
+            parts: list[Part] = []
+            found = []
+            for term in node.terms:
+                if _is_part(term):
+                    parts = self._added(parts, term, axes)
+                else:
+                    found.append(self._spine(term, axes, work))
+            work.parts.extend(parts)
+            return add_terms([*found, *(Symbol(part.name, self._shape(axes)) for part in parts)], self._shape(axes))
+        if _is_part(node):
+            work.parts.append(self._part(node, axes))
+            return Symbol(work.parts[-1].name, self._shape(axes))
+        if isinstance(node, Contraction) and _sums(node):  # what is repeated around it is not summed for each tile
+            return self._around(node, axes, work.reads)
         if isinstance(node, Contraction):
             return self._product(*_parts(node), axes, work.reads, work)[0]
         return self._cut(node, axes, work.reads)
+
+    def _part(self, node: Contraction, axes: tuple[Axis, ...]) -> Part:
+        """A contraction that sums, as a part of a tile."""
+        reads: list[Read] = []
+        expr, summed = self._product(*_parts(self._pairwise(node)), axes, reads)
+        return Part(f"_p{next(self._fresh)}", expr, _labels(axes), summed, tuple(reads))
+
+    def _added(self, parts: Sequence[Part], node: Contraction, axes: tuple[Axis, ...]) -> list[Part]:
+        """Parts of one sum with a contraction added: to one of them, where both go once through a piece of one array.
+
+        What is read for one is there for the other. Products of matrices, which read more than once, stay apart.
+        """
+        part = self._part(node, axes)
+        for other in parts if _is_bound(node) else ():
+            alike = (_alike(part, read, other, its) for read in part.reads for its in other.reads)
+            labels = next((labels for labels in alike if labels), None)
+            if labels is not None:
+                self._forget(part.summed)
+                reads = list(other.reads)
+                expr, _ = self._product(*_parts(self._pairwise(node)), axes, reads, summing=iter(labels))
+                both = replace(other, expr=add_terms([other.expr, expr], self._shape(axes)), reads=tuple(reads))
+                return [both if each is other else each for each in parts]
+        return [*parts, part]
+
+    def _forget(self, labels: Collection[Label]) -> None:
+        """Labels that nothing has any more."""
+        self.along = [pair for pair in self.along if set(labels).isdisjoint(pair)]
+        self.uncut -= set(labels)
+        for label in labels:
+            del self.sizes[label]
 
     def _cut(self, node: Expr, axes: tuple[Axis, ...], reads: list[Read]) -> Expr:
         """A piece of a node, its axes those labels of the places that are labels."""
@@ -262,8 +296,9 @@ class Cutter:
         axes: tuple[Axis, ...],
         reads: list[Read],
         work: _Work | None = None,
+        summing: Iterator[Label] | None = None,
     ) -> tuple[Expr, tuple[Label, ...]]:
-        """A piece of a contraction, and the new labels that it sums over.
+        """A piece of a contraction, and the labels that it sums over: new ones, or those that are given.
 
         With `work`, sums among its factors that have all its labels are parts of the same tile.
         """
@@ -282,7 +317,7 @@ class Cutter:
         summed: list[Label] = []
         for own, size in sizes.items():
             if own not in places and own not in columns:
-                summed.append(self.label(evaluate(size, self._numbers)))
+                summed.append(self.label(evaluate(size, self._numbers)) if summing is None else next(summing))
                 places[own] = Place(summed[-1])
         while selects:  # a slice of a slice waits for the outer one
             ready = next((s for s in selects if s[0].length is None or s[1][0] in places), None)
@@ -369,6 +404,29 @@ def _is_core(node: Contraction) -> bool:
     bound = {label for slots in node.slots for label in flat(slots)}
     columns = {flat(s)[-1] for f, s in zip(node.factors, node.slots, strict=True) if isinstance(f, Select)}
     return is_plain(node.output) and all(label in bound - columns for label in flat(node.output))
+
+
+def _is_part(node: Expr) -> TypeGuard[Contraction]:
+    """Whether a node is a sum over tiles, and nothing around it."""
+    return isinstance(node, Contraction) and _sums(node) and _is_core(node)
+
+
+def _is_bound(node: Contraction) -> bool:
+    """Whether every label of a contraction is one of an array."""
+    if any(isinstance(factor, Select) for factor in node.factors):
+        return False
+    return set(range(len(node.sizes))) == {label for slots in node.slots for label in flat(slots)}
+
+
+def _alike(part: Part, read: Read, other: Part, its: Read) -> list[Label] | None:
+    """The labels of another part for those that a part sums over, where both read one piece that has all labels."""
+    if read.array != its.array or set(read.labels) != {*part.labels, *part.summed}:
+        return None
+    names = dict(zip(read.labels, its.labels, strict=False))
+    names = {label: names.get(label, label) if label in part.summed else label for label in read.labels}
+    axes = tuple(tuple(p if p.label is None else p._replace(label=names[p.label]) for p in axis) for axis in read.axes)
+    summed = [names[label] for label in part.summed]
+    return summed if axes == its.axes and sorted(summed) == sorted(other.summed) else None
 
 
 def _sums(node: Expr) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tensordsl.chunked import engine
-from tensordsl.chunked.cutting import Stage
+from tensordsl.chunked.cutting import Part, Stage
 from tensordsl.chunked.memory import one_arena
 from tensordsl.chunked.places import Place
 from tensordsl.chunked.plan import SHARED, ChunkedPlan, axes_of, shape_of, sum_of
@@ -132,27 +132,29 @@ class Run:
 
     def _split(self, stage: Stage, tiles: tuple[int, ...]) -> None:
         """One tile whose sums are made by several tasks, and added up in the order of their terms."""
-        sums = {part.name: self._sum(stage, tiles, number) for number, part in enumerate(stage.parts)}
+        bounds = {number: self._shares(part) for number, part in enumerate(stage.parts)}
+        calls = [(stage.name, tiles, number, *each) for number, found in bounds.items() for each in found]
+        early: dict[tuple[int, int], Any] = {}  # what has come before its turn
+        totals: dict[int, Any] = {}
+
+        def add(call: Any, value: Any) -> None:
+            number, left = call[2], bounds[call[2]]
+            early[number, call[3]] = value
+            while left and (number, left[0][0]) in early:
+                found = early.pop((number, left.pop(0)[0]))
+                totals[number] = totals[number] + found if number in totals else found
+
+        self._run(make_sum, iter(calls), add, together=1)
         at = dict(zip(stage.labels, tiles, strict=True))
+        sums = {part.name: totals[number] for number, part in enumerate(stage.parts)}
         self.job.put(stage.name, at, self.job.finished(stage, at, sums))
         self._note((stage.name, tiles))
 
-    def _sum(self, stage: Stage, tiles: tuple[int, ...], number: int) -> Any:
-        terms = self.plan.tiling.counts(stage.parts[number].summed)
+    def _shares(self, part: Part) -> list[tuple[int, int]]:
+        """The terms of a sum in parts of equal length, each by its first and the one after its last."""
+        terms = self.plan.tiling.counts(part.summed)
         pieces = min(terms, SHARED)
-        bounds = list(pairwise(terms * piece // pieces for piece in range(pieces + 1)))
-        early: dict[int, Any] = {}  # what has come before its turn
-        totals: list[Any] = []
-
-        def add(call: Any, value: Any) -> None:
-            early[call[3]] = value
-            while bounds and bounds[0][0] in early:
-                found = early.pop(bounds.pop(0)[0])
-                totals[:] = [found if not totals else totals[0] + found]
-
-        calls = [(stage.name, tiles, number, start, stop) for start, stop in bounds]
-        self._run(make_sum, iter(calls), add, together=1)
-        return totals[0]
+        return list(pairwise(terms * piece // pieces for piece in range(pieces + 1)))
 
     def _run(
         self,

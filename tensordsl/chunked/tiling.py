@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tensordsl.chunked.cutting import Part, Read, Stage
 from tensordsl.chunked.sources import CODED
+from tensordsl.expr import Sum
 from tensordsl.labels import Groups, Label, classes
 
 BANDWIDTH = 1e9  # bytes a second that one worker reads and writes, about
@@ -128,18 +129,22 @@ class Tiling:
 def bytes_read(reads: Iterable[Read], loop: Sequence[Label], tiling: Tiling) -> int:
     """The bytes that are read over all tiles of `loop`: of each array as often as labels go on that it has not.
 
-    Of a chunk that a tile has a part of, the whole is read.
+    Of a chunk that a tile has a part of, the whole is read; of a diagonal, all of the blocks that it goes through.
     """
     total = 0
     for read in reads:
         itemsize, chunks, _ = tiling.stored(read.array)
         once = tiling.whole(dict.fromkeys(read.labels))
-        for axis, chunk in zip(read.axes, chunks or (), strict=False):
+        before: set[Label] = set()
+        for axis, chunk in zip(read.axes, chunks or [1] * len(read.axes), strict=False):
             if len(axis) == 1 and axis[0].label is not None and once:
                 label = axis[0].label
-                if tiling.length(label) % chunk:
+                if label in before:
+                    once *= _in_chunks(label, chunk, tiling)
+                elif tiling.length(label) % chunk:
                     each = tiling.count(label) * _in_chunks(label, chunk, tiling)
                     once = once * max(tiling.sizes[label], each) // tiling.sizes[label]
+                before.add(label)
         total += itemsize * once * tiling.counts(label for label in loop if label not in read.labels)
     return total
 
@@ -212,8 +217,9 @@ def _in_slabs(part: Part, entries: int) -> bool:
 
 
 def part_flops(part: Part, tiling: Tiling) -> int:
-    """The operations of a sum, about: a multiplication and an addition for each entry of all labels."""
-    return 2 * tiling.whole(dict.fromkeys((*part.labels, *part.summed)))
+    """The operations of a sum, about: a multiplication and an addition for each entry of all labels, and each term."""
+    terms = len(part.expr.terms) if isinstance(part.expr, Sum) else 1
+    return 2 * terms * tiling.whole(dict.fromkeys((*part.labels, *part.summed)))
 
 
 # --- blocks of a dense result -------------------------------------------------------------------------------------
