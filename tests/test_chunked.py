@@ -1409,6 +1409,33 @@ def test_stored_data_are_evaluated_tile_by_tile(stored: dict[str, Any]) -> None:
         td.compile(A, output="operator")(stored)
 
 
+def test_a_core_in_several_places_is_read_in_other_lengths_in_each(tmp_path: Path) -> None:
+    """Of a Kronecker product dense only one slice of each axis has to fit, of an array that stands in it twice too."""
+    a = RNG.normal(size=(30, 20))
+    e = td.kron(td.matrix("A", k, m), td.matrix("A", k, m))
+    report = td.store(e, {"A": a}, tmp_path / "K.zarr", layout="dense", memory="1MB")
+    assert report.tasks > 10
+    np.testing.assert_allclose(zarr.open_array(tmp_path / "K.zarr", mode="r")[...], np.kron(a, a))
+
+
+def test_products_in_the_blocks_of_a_dense_result_are_counted() -> None:
+    """2n for each entry: what is multiplied along is short, and summed over in each block."""
+    e = td.einsum("aij,akl->ijkl", td.tensor("X", n, k, m), td.tensor("Y", n, k, m))
+    plan = td.plan(e, k=40, m=30, n=8, chunks=10, memory="10MB", layout="dense")
+    assert plan.tasks > 4
+    assert plan.flops == 2 * 8 * (40 * 30) ** 2
+
+
+def test_a_plan_says_where_cores_stand() -> None:
+    """By one letter for each label, those of a result first."""
+    plan = td.plan(td.kron(A, A), k=40, chunks=10, memory="10MB", layout="dense")
+    assert "C0[i,k]*C0[j,l] -> [ij,kl]" in str(plan)
+    flipped = td.plan(td.jacobian(A.T * td.outer(x, x), x), k=40, chunks=10, memory="10MB", layout="dense")
+    assert {"A[i,j]*x[i] -> [j,i,j]", "A[i,j]*x[j] -> [j,i,i]"} <= set(re.findall(r"A\S* -> \[[ijk,]*\]", str(flipped)))
+    many = td.tensor("T", *[2] * 24)
+    assert re.search(r"exp\(T\[i,j,.* -> \[i,j,.*,h,i1,j1\]", str(td.plan(td.exp(many), chunks=1)))
+
+
 def test_a_plan_is_shown_before_anything_runs(stored: dict[str, Any], tmp_path: Path) -> None:
     plan = td.plan(FLAGSHIP, stored, memory="1MB", layout="dense", chunks=4)
     lines = str(plan).splitlines()

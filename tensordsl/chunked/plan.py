@@ -38,11 +38,11 @@ from tensordsl.errors import UnsupportedError, amount
 from tensordsl.execution.layout import Layout, Scatter
 from tensordsl.expr import Expr, Symbol
 from tensordsl.labels import Groups, Label, flat, singles
+from tensordsl.printing.names import index_names
 from tensordsl.program.plan import table
 
 SHARED = 16  # tasks that share a sum
 GATHERED = 0.05  # of the memory, in which their parts of a tile are added up
-LETTERS = "ijklmnopqrstuvwxyz"
 TITLES = ("array", "made of", "tiles", "of", "read", "written", "peak of a task")
 WORD = re.compile(r"[^\W\d]\w*")
 
@@ -242,7 +242,11 @@ class ChunkedPlan:
 
     @property
     def flops(self) -> int:
-        return sum(part_flops(part, self.tiling) for stage in self.steps for part in stage.parts)
+        products = 0  # of cores, in the blocks of a dense result
+        if self.blocks is not None:
+            each = (dict.fromkeys((*flat(t.slots), *flat(t.output))) for t in self.terms if len(t.cores) > 1)
+            products = sum(2 * self.tiling.whole(labels) for labels in each)
+        return products + sum(part_flops(part, self.tiling) for stage in self.steps for part in stage.parts)
 
     @property
     def load(self) -> Load:
@@ -317,10 +321,17 @@ class ChunkedPlan:
         return brief_text(readable(stage.expr, called | {name: f"({text})" for name, text in parts.items()}))
 
     def _term(self, term: Term) -> str:
-        """A term of a block: what its core is made of, and the axes where it stands."""
-        letters: dict[Label, str] = {}
-        axes = ",".join("".join(letters.setdefault(la, LETTERS[len(letters)]) for la in group) for group in term.output)
-        made = [self._made_of(self.fused[name]) if term.fused else self._called(name) for name in term.cores]
+        """A term of a block: what its core is made of, or which cores it has, and the axes where it stands."""
+        order = dict.fromkeys(
+            (*flat(term.slots), *flat(term.output)) if term.fused else (*flat(term.output), *flat(term.slots))
+        )
+        letters = dict(zip(order, index_names(self.expression), strict=False))
+        axes = ",".join("".join(letters[la] for la in group) for group in term.output)
+        made = [
+            f"{self._called(n)}[{','.join(letters[la] for la in own)}]"
+            for n, own in zip(term.cores, term.slots, strict=True)
+        ]
+        made = [self._made_of(self.fused[name]) for name in term.cores] if term.fused else made
         return f"{'*'.join(made) or '1'} -> [{axes}]"
 
     def foot(self) -> str:

@@ -244,10 +244,11 @@ def _is_structured(layout: Layout) -> bool:
 
 def _term(layout: Layout, made: Sequence[Stage], cutter: Cutter) -> Term:
     names: dict[Label, Label] = {}
+    axes: list[tuple[Label, Label]] = []
     for place, own in zip(layout.cores, layout.slots, strict=True):
         for label, axis in zip(own, made[place].axes, strict=True):
             names.setdefault(label, cutter.label(layout.sizes[label]))
-            cutter.kin += [(names[label], found.label) for found in axis if found.label is not None]
+            axes += [(found.label, names[label]) for found in axis if found.label is not None]
     rows = [row for _, row in layout.scatter.values() if row is not None]
     for label in (*flat(layout.output), *rows):
         if label not in names:
@@ -257,6 +258,10 @@ def _term(layout: Layout, made: Sequence[Stage], cutter: Cutter) -> Term:
     output = rename(layout.output, names)
     distinct = set(flat(output))
     fused = len(layout.cores) == 1 and distinct == set(slots[0]) and not layout.scatter
+    if fused:  # what is made for a block is cut as it is
+        cutter.kin += axes
+    else:
+        cutter.along += axes
     return Term(layout, tuple(made[place].name for place in layout.cores), slots, output, scatter, fused)
 
 
