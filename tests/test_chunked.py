@@ -151,6 +151,7 @@ FORMULAS = {
     "norm": td.frobenius(FLAGSHIP, FLAGSHIP),
     "sums of one array": (A * A).sum(axis=1) + A @ x - A.T @ x + td.diagonal(A) * x,
     "sums of one slice": td.sum(A[1:, 2:] * A[1:, 2:]) - td.sum(A[1:, 2:]) + td.sum(A[2:, 1:]),
+    "sums of other lengths": td.sum(A[:3] * A[:3]) + td.sum(A[:5]) - td.sum(A[:5, :7] * A[:5, :7]),
     "sums of one group": td.vec(A) @ td.vec(A) + 3 * td.vec(A).sum(),
     "sums of sums": td.sum(td.exp(A @ A) * A) + td.sum(td.exp(A @ A)),
 }
@@ -166,6 +167,25 @@ def test_formulas(name: str, layout: str, lengths: list[int]) -> None:
     found = value_of(with_lengths(plan_of(e, data, layout), lengths))
     assert found.shape == wanted.shape
     np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-10)
+
+
+E = td.matrix("A", 11, 11)
+VIEWS = [E, E.T, E[:4], E[:7], E[3:], E[:, 2:], E[1:8, :6], E[::2], E[::-1, ::3], E[2], E[:, 5], td.diagonal(E)]
+ENTRIES = [lambda v: v, lambda v: v * v, td.exp, lambda v: v * td.exp(-v)]
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(VIEWS), st.sampled_from(ENTRIES), st.sampled_from([1, -1, 3])), min_size=2, max_size=5
+    ),
+    st.lists(st.integers(1, 6), min_size=1, max_size=4),
+)
+def test_sums_of_any_views_of_one_array(terms: list[Any], lengths: list[int]) -> None:
+    """Those that go through it in the same way are one sum; of others none is taken for another."""
+    e = functools.reduce(operator.add, (number * td.sum(entries(view)) for view, entries, number in terms))
+    data = {"A": DATA["A"]}
+    np.testing.assert_allclose(value_of(with_lengths(plan_of(e, data), lengths)), e.evaluate(data), rtol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int8", "int64", "float16", "float32", "complex64", "complex128"])
@@ -1416,6 +1436,30 @@ def test_a_core_in_several_places_is_read_in_other_lengths_in_each(tmp_path: Pat
     report = td.store(e, {"A": a}, tmp_path / "K.zarr", layout="dense", memory="1MB")
     assert report.tasks > 10
     np.testing.assert_allclose(zarr.open_array(tmp_path / "K.zarr", mode="r")[...], np.kron(a, a))
+
+
+SQUARES = {name: td.matrix(name, k, k) for name in "PQ"}
+
+
+@pytest.mark.parametrize("layout", ["structured", "dense"])
+@pytest.mark.parametrize(
+    "e",
+    [
+        td.kron(SQUARES["P"] @ SQUARES["P"], SQUARES["Q"] @ SQUARES["Q"]),
+        td.jacobian(SQUARES["P"] @ td.diag(x) @ SQUARES["Q"], x),
+        td.jacobian(td.outer(SQUARES["P"] @ x, SQUARES["Q"] @ x), x),
+        SQUARES["P"] @ SQUARES["P"] @ SQUARES["P"],
+    ],
+)
+def test_chunks_of_what_is_made_are_no_dust(e: td.Expr, layout: str) -> None:
+    """Of data without chunks, of lengths that have nothing in common: 64 KiB, or a tile."""
+    for size, memory in ((300, 2 * 10**6), (500, 3 * 10**6), (701, 8 * 10**6)):
+        found, sizes = declared_sources([e], {"k": size}, None)
+        room = memory * (5 if layout == "dense" else 1)
+        plan = plan_chunked(e, found, sizes, Budget(room, 1, 1), Asked(layout))
+        for stage in plan.stages:
+            tile = np.prod([plan.tiling.entries(group) for group in stage.every_axis])
+            assert np.prod(plan.chunks_of(stage)) >= min(tile, 2**13) / 4
 
 
 def test_products_in_the_blocks_of_a_dense_result_are_counted() -> None:

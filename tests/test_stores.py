@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from threading import Barrier, Thread
 from typing import Any
 
 import numpy as np
@@ -50,6 +52,7 @@ STORES: dict[str, Callable[[Path], Any]] = {
     "fsspec": on_disk,
     "named": lambda path: on_disk(path, "g/J"),
     "logging": lambda _: LoggingStore(MemoryStore(), log_level="ERROR"),
+    "logging files": lambda path: LoggingStore(LocalStore(path / "J"), log_level="ERROR"),
 }
 
 
@@ -79,9 +82,7 @@ def cut_off_after(tasks: int) -> Callable[[int, int], None]:
 def test_any_store_is_a_target(kind: str, layout: str, tmp_path: Path) -> None:
     """Nothing but the value is left in it, and what is complete is not done again."""
     target = STORES[kind](tmp_path)
-    if isinstance(target, zarr.Group):  # one that is there is somebody's
-        objects.remove(target.store_path)
-    with pytest.raises(td.BindError, match="no store at"):
+    with pytest.raises(td.BindError, match="no structured store" if kind == "group" else "no store at"):
         td.open(target)
     report = td.store(FLAGSHIP, DATA, target, layout=layout, memory=MEMORY)
     assert report.tasks > 10
@@ -96,8 +97,6 @@ def test_any_store_is_a_target(kind: str, layout: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", STORES)
 def test_a_run_is_taken_up(kind: str, layout: str, tmp_path: Path) -> None:
     target = STORES[kind](tmp_path)
-    if isinstance(target, zarr.Group):
-        objects.remove(target.store_path)
     options: dict[str, Any] = {"layout": layout, "memory": MEMORY}
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
@@ -174,6 +173,86 @@ def test_a_run_that_was_stopped_is_told_from_one_that_goes_on(tmp_path: Path) ->
     td.store(FLAGSHIP, DATA, target)
 
 
+@pytest.mark.parametrize("said", [b"", b"{", b"[]", b"{}", b'{"process": null}', b'{"process": 1, "began": null}'])
+def test_an_owner_that_is_not_whole_keeps_nobody_out(said: bytes) -> None:
+    target = MemoryStore()
+    objects.write(StorePath(target, ".tensordsl/journal/owner"), said)
+    td.store(FLAGSHIP, DATA, target)
+    assert not [key for key in keys(target) if ".tensordsl" in key]
+
+
+def test_one_of_two_threads_has_the_journal() -> None:
+    for _ in range(40):
+        at, taken, start = StorePath(MemoryStore(), "J"), [], Barrier(2)
+
+        def take(at: StorePath = at, taken: list[Any] = taken, start: Barrier = start) -> None:
+            log = StoreLog(at, "J")
+            start.wait()
+            with suppress(td.BindError):
+                log.take()
+                taken.append(log)
+
+        threads = [Thread(target=take) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(taken) == 1
+        taken[0].let_go()
+        assert not objects.names(at)
+
+
+def test_a_run_lets_go_of_nothing_that_is_not_its_own() -> None:
+    at = StorePath(MemoryStore(), "J")
+    one, two = StoreLog(at, "J"), StoreLog(at, "J")
+    one.take()
+    objects.remove(at / "owner")  # by hand
+    two.take()
+    one.let_go()
+    with pytest.raises(td.BindError, match="Another run is writing"):
+        StoreLog(at, "J").take()
+    two.let_go()
+    StoreLog(at, "J").take()
+
+
+class Erring(MemoryStore):
+    """A store that does one thing no more from some time on."""
+
+    fails, left = "", 0
+
+    def _count(self, what: str) -> None:
+        self.left -= what == self.fails
+        if what == self.fails and self.left < 0:
+            raise OSError("the store errs")
+
+    async def get(self, *given: Any, **named: Any) -> Any:
+        self._count("get")
+        return await super().get(*given, **named)
+
+    async def set(self, *given: Any, **named: Any) -> None:
+        self._count("set")
+        await super().set(*given, **named)
+
+    async def delete(self, *given: Any, **named: Any) -> None:
+        self._count("delete")
+        await super().delete(*given, **named)
+
+
+@pytest.mark.parametrize("fails", ["get", "set", "delete"])
+def test_a_store_that_errs(fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever it does, that is said, and the store is taken up when it is mended."""
+    monkeypatch.setattr("tensordsl.chunked.sources.PAUSE", 0.0)
+    for left in (0, 1, 2, 3, 5, 9, 17):
+        target = Erring()
+        target.fails, target.left = fails, left
+        with suppress(td.BindError):
+            td.store(FLAGSHIP, DATA, target, memory=MEMORY)
+        target.fails = ""
+        td.store(FLAGSHIP, DATA, target, memory=MEMORY)
+        np.testing.assert_allclose(value(target, "structured"), WANTED)
+        assert not [key for key in keys(target) if ".tensordsl" in key]
+
+
 def test_a_journal_of_objects() -> None:
     """Each is whole or counts for nothing; one that is lost takes no other with it."""
     at = StorePath(MemoryStore(), "J")
@@ -221,6 +300,45 @@ def test_data_that_have_changed(kind: str, tmp_path: Path) -> None:
         td.store(FLAGSHIP, data, target, memory=MEMORY)
 
 
+def test_what_is_read_is_known_by_whatever_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder, through fsspec, through another store, by a relative name, or a link: nothing is removed."""
+    td.store(A @ A, {"A": a}, tmp_path / "P.zarr")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.zarr").symlink_to(tmp_path / "P.zarr")
+    names: list[Any] = [
+        on_disk(tmp_path / "P.zarr"),
+        on_disk(tmp_path, "P.zarr"),
+        LoggingStore(LocalStore(tmp_path / "P.zarr"), log_level="ERROR"),
+        "P.zarr",
+        tmp_path / "link.zarr",
+        f"file://{tmp_path}/P.zarr",
+    ]
+    readers = [
+        Path("P.zarr"),
+        zarr.open_array("P.zarr", mode="r"),
+        zarr.open_array(on_disk(tmp_path, "P.zarr"), mode="r"),
+    ]
+    for target in names:
+        for read in readers:
+            with pytest.raises(td.BindError, match="holds the data for A"):
+                td.store(FLAGSHIP, {"A": read, "x": v}, target, resume=False)
+    np.testing.assert_allclose(zarr.open_array("P.zarr", mode="r")[...], a @ a)
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_what_is_made_on_the_way_is_in_the_store(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below an array, too, where zarr itself makes nothing."""
+    monkeypatch.setattr("tensordsl.chunked.storing.HELD_SHARE", 0)
+    target = STORES[kind](tmp_path)
+    options: dict[str, Any] = {"memory": 20_000, "layout": "dense"}
+    with pytest.raises(KeyboardInterrupt):
+        td.store(A @ A @ A, DATA, target, progress=cut_off_after(3), **options)
+    assert any("scratch" in key for key in keys(target))
+    assert td.store(A @ A @ A, DATA, target, **options).kept
+    np.testing.assert_allclose(value(target, "dense"), a @ a @ a)
+    assert not [key for key in keys(target) if ".tensordsl" in key]
+
+
 def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
     store, like = MemoryStore(), MemoryStore()
     inside = zarr.create_array(store, name="data/A", data=a)
@@ -264,9 +382,18 @@ def test_stores_in_folders_are_folders(tmp_path: Path) -> None:
         assert (tmp_path / f"{name}.journal").exists()
         assert td.store(FLAGSHIP, DATA, tmp_path / name, memory=MEMORY).kept
         np.testing.assert_allclose(td.open(target).todense(), WANTED)
-    group = zarr.create_group(tmp_path / "four.zarr")
-    with pytest.raises(td.BindError, match="has not written"):
-        td.store(FLAGSHIP, DATA, group)
+    for name, attributes in (("four.zarr", {}), ("five.zarr", {"mine": 1})):
+        group = zarr.create_group(tmp_path / name, attributes=attributes)
+        if attributes:
+            with pytest.raises(td.BindError, match="has not written"):
+                td.store(FLAGSHIP, DATA, group)
+        else:
+            td.store(FLAGSHIP, DATA, group)
+            np.testing.assert_allclose(td.open(group).todense(), WANTED)
+    with pytest.raises(td.BindError, match="opened to be read"):
+        td.store(FLAGSHIP, DATA, zarr.open_group(tmp_path / "four.zarr", mode="r"))
+    td.store(FLAGSHIP, DATA, f"file://localhost{tmp_path}/with%20space.zarr")
+    assert (tmp_path / "with space.zarr").is_dir()
 
 
 @pytest.mark.parametrize("kind", ["memory", "object", "written"])
@@ -318,11 +445,14 @@ def test_workers_write_to_a_store_that_they_reach(tmp_path: Path) -> None:
             left = {path.name for path in (tmp_path / f"J{place}").rglob("*") if path.is_file()}
             assert "owner" not in left
             assert not list((tmp_path / f"J{place}").glob(".tensordsl/**/zarr.json"))
+        td.store(A @ A, {"A": large}, on_disk(tmp_path, "D"), client=client, memory="8MB")
+        np.testing.assert_allclose(zarr.open_array(on_disk(tmp_path, "D"), mode="r")[...], large @ large)
         h5py = pytest.importorskip("h5py")
         with h5py.File(BytesIO(), "w") as file:
             file["A"] = large
             with pytest.raises(td.BindError, match="this process alone has open"):
-                td.store(FLAGSHIP, {"A": file["A"], "x": w}, on_disk(tmp_path, "H"), client=client)
+                td.store(FLAGSHIP, {"A": file["A"], "x": w}, on_disk(tmp_path, "J0"), client=client, resume=False)
+        np.testing.assert_allclose(td.open(on_disk(tmp_path, "J0"))[:, 7, :], wanted)  # it is there yet
         for target in (MemoryStore(), "memory://workers/J.zarr"):
             with pytest.raises(td.BindError, match="the store is in the memory of one process"):
                 td.store(FLAGSHIP, {"A": reader, "x": w}, target, client=client)

@@ -216,7 +216,7 @@ class Cutter:
         """
         part = self._part(node, axes)
         for other in parts if _is_bound(node) else ():
-            alike = (_alike(part, read, other, its) for read in part.reads for its in other.reads)
+            alike = (self._alike(part, read, other, its) for read in part.reads for its in other.reads)
             labels = next((labels for labels in alike if labels), None)
             if labels is not None:
                 self._forget(part.summed)
@@ -225,6 +225,19 @@ class Cutter:
                 both = replace(other, expr=add_terms([other.expr, expr], self._shape(axes)), reads=tuple(reads))
                 return [both if each is other else each for each in parts]
         return [*parts, part]
+
+    def _alike(self, part: Part, read: Read, other: Part, its: Read) -> list[Label] | None:
+        """The labels of another part for those that a part sums over, where both read one piece that has all labels."""
+        if read.array != its.array or set(read.labels) != {*part.labels, *part.summed}:
+            return None
+        names = dict(zip(read.labels, its.labels, strict=False))
+        names = {label: names.get(label, label) if label in part.summed else label for label in read.labels}
+        axes = tuple(
+            tuple(p if p.label is None else p._replace(label=names[p.label]) for p in axis) for axis in read.axes
+        )
+        summed = [names[label] for label in part.summed]
+        same = all(self.sizes[one] == self.sizes[two] for one, two in zip(part.summed, summed, strict=True))
+        return summed if same and axes == its.axes and sorted(summed) == sorted(other.summed) else None
 
     def _forget(self, labels: Collection[Label]) -> None:
         """Labels that nothing has any more."""
@@ -416,17 +429,6 @@ def _is_bound(node: Contraction) -> bool:
     if any(isinstance(factor, Select) for factor in node.factors):
         return False
     return set(range(len(node.sizes))) == {label for slots in node.slots for label in flat(slots)}
-
-
-def _alike(part: Part, read: Read, other: Part, its: Read) -> list[Label] | None:
-    """The labels of another part for those that a part sums over, where both read one piece that has all labels."""
-    if read.array != its.array or set(read.labels) != {*part.labels, *part.summed}:
-        return None
-    names = dict(zip(read.labels, its.labels, strict=False))
-    names = {label: names.get(label, label) if label in part.summed else label for label in read.labels}
-    axes = tuple(tuple(p if p.label is None else p._replace(label=names[p.label]) for p in axis) for axis in read.axes)
-    summed = [names[label] for label in part.summed]
-    return summed if axes == its.axes and sorted(summed) == sorted(other.summed) else None
 
 
 def _sums(node: Expr) -> bool:

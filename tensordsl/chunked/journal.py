@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Any
 from zlib import crc32
@@ -21,6 +22,7 @@ class Journal:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._removed = False
 
     def __enter__(self) -> Journal:
         self._log.take()
@@ -29,10 +31,9 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if not self.is_begun:
+        with nullcontext() if kind is None else suppress(Exception):  # what has gone wrong already is to be heard of
+            if not self._removed and not self.is_begun:
                 self._log.remove()
-        finally:
             self._log.let_go()
 
     def begun(self) -> tuple[dict[str, Any] | None, set[tuple[Any, ...]]]:
@@ -45,7 +46,12 @@ class Journal:
     @property
     def is_begun(self) -> bool:
         """Whether anything stands in it, whole or not."""
-        return bool(self._log.read())
+        return self._log.is_begun
+
+    @property
+    def times(self) -> int:
+        """How many times as long as with a file one waits before something is noted."""
+        return self._log.times
 
     def begin(self, fingerprint: dict[str, Any]) -> None:
         """A new run: what was written before is forgotten."""
@@ -71,6 +77,7 @@ class Journal:
             ) from None
 
     def remove(self) -> None:
+        self._removed = True
         self._log.remove()
 
 

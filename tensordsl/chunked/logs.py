@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from socket import gethostname
 from typing import Any, Protocol
@@ -31,7 +32,15 @@ class Log(Protocol):
 
     @property
     def is_there(self) -> bool:
-        """Whether some run has begun it."""
+        """Whether there is one, of whatever run."""
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it has any text."""
+
+    @property
+    def times(self) -> int:
+        """How many times as long as with a file one waits before something is appended."""
 
     def take(self) -> None:
         """Have it alone; `BindError` where another run has it."""
@@ -63,6 +72,14 @@ class FileLog:
     @property
     def is_there(self) -> bool:
         return self.path.exists()
+
+    @property
+    def is_begun(self) -> bool:
+        return bool(os.fstat(self._file.fileno()).st_size)
+
+    @property
+    def times(self) -> int:
+        return 1
 
     def take(self) -> None:
         self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 - held as long as the run goes on
@@ -129,9 +146,25 @@ class StoreLog:
     def is_there(self) -> bool:
         return bool(objects.names(self._at))
 
+    @property
+    def is_begun(self) -> bool:
+        return bool(objects.names(self._lines))
+
+    @property
+    def times(self) -> int:
+        return 8  # so that there are few objects
+
     def take(self) -> None:
-        process = os.getpid()
-        own = {"run": self._run, "host": gethostname(), "process": process, "began": _began(process)}
+        RUNS.add(self._run)  # before others of this process can see it
+        try:
+            self._take({"run": self._run, **_process()})
+        except BaseException:
+            with suppress(Exception):  # of a store that errs: what it said is to be heard of
+                self.let_go()
+            RUNS.discard(self._run)
+            raise
+
+    def _take(self, own: dict[str, Any]) -> None:
         said = json.dumps(own).encode()
         objects.write(self._owner, said, new=True)
         if (found := self._found()) != own and _is_gone(found):
@@ -142,8 +175,8 @@ class StoreLog:
                 f"Another run is writing to {self._target}: process {found.get('process')} on {found.get('host')}. "
                 f"Wait for it, or stop it; if it was stopped already, remove {objects.name(self._owner)}."
             )
-        RUNS.add(self._run)
-        self._next = int(max(objects.names(self._lines), default="-1")) + 1
+        numbers = [int(name) for name in objects.names(self._lines) if name.isdigit()]
+        self._next = max(numbers, default=-1) + 1
 
     def _found(self) -> dict[str, Any]:
         """The run that has the objects."""
@@ -154,7 +187,7 @@ class StoreLog:
         return found if isinstance(found, dict) else {}
 
     def read(self) -> bytes:
-        return b"".join(objects.read(self._lines / name) or b"" for name in objects.names(self._lines))
+        return objects.read_all(self._lines)
 
     def append(self, text: bytes) -> None:
         objects.write(self._lines / f"{self._next:012d}", text)
@@ -171,7 +204,15 @@ class StoreLog:
     def let_go(self) -> None:
         if self._run in RUNS:
             RUNS.discard(self._run)
-            objects.remove(self._owner)
+            if self._found().get("run") == self._run:  # and not that of a run which was told that this one is gone
+                objects.remove(self._owner)
+
+
+def _process() -> dict[str, Any]:
+    """What tells this process from others."""
+    spaces = Path("/proc/self/ns/pid")  # two containers may have one host name, and processes of one number
+    space = os.readlink(spaces) if spaces.exists() else ""
+    return {"host": gethostname(), "space": space, "process": os.getpid(), "began": _began(os.getpid())}
 
 
 def _began(process: int) -> float | None:
@@ -180,15 +221,18 @@ def _began(process: int) -> float | None:
 
     try:
         return float(psutil.Process(process).create_time())
-    except psutil.Error:
+    except psutil.NoSuchProcess:
         return None
 
 
 def _is_gone(owner: dict[str, Any]) -> bool:
-    """Whether a run is known to have ended: one of this machine."""
-    if owner.get("host") != gethostname():
-        return False
-    process, began = owner.get("process", -1), _began(owner.get("process", -1))
-    if began is None or abs(began - owner.get("began", 0.0)) > CLOCK:
+    """Whether a run is known to have ended: one of this machine, or one that has not said whole what it is."""
+    here, process, before = _process(), owner.get("process"), owner.get("began")
+    if not isinstance(process, int) or not isinstance(before, float):
         return True
-    return process == os.getpid() and owner.get("run") not in RUNS
+    if (owner.get("host"), owner.get("space")) != (here["host"], here["space"]):
+        return False
+    began = _began(process)
+    if began is None or abs(began - before) > CLOCK:
+        return True
+    return process == here["process"] and owner.get("run") not in RUNS

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from asyncio import gather
 from collections.abc import Coroutine
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, TypeVar
 
@@ -30,6 +32,17 @@ def read(at: Any) -> bytes | None:
     return None if found is None else bytes(found.to_bytes())
 
 
+def read_all(at: Any) -> bytes:
+    """What the objects right below hold, one after the other; many are read side by side."""
+
+    async def joined() -> bytes:
+        found = await gather(*((at / name).get() for name in listed))
+        return b"".join(bytes(part.to_bytes()) for part in found if part is not None)
+
+    listed = names(at)
+    return run(joined())
+
+
 def write(at: Any, content: bytes, *, new: bool = False) -> None:
     """Write an object, or, if it is to be a `new` one, only where there is none."""
     from zarr.buffer import default_buffer_prototype
@@ -51,7 +64,8 @@ def remove(at: Any) -> None:
     """Remove an object, and all that lies below it."""
 
     async def removed() -> None:
-        await at.delete_dir()
+        with suppress(ValueError):  # of a store of files, for an object
+            await at.delete_dir()
         if await at.exists():
             await at.delete()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from tensordsl.chunked import objects
 from tensordsl.chunked.logs import FileLog, Log, StoreLog
@@ -16,8 +18,9 @@ OWN = ".tensordsl"  # in a store that is no folder: what a run keeps there until
 class Place:
     """A node of zarr: a folder, or a path in a store of another kind. zarr takes either as it is, in `at`."""
 
-    def __init__(self, at: Any) -> None:
+    def __init__(self, at: Any, read_only: bool = False) -> None:
         self.at = at
+        self._read_only = read_only
 
     @classmethod
     def of(cls, target: Any) -> Place:
@@ -27,8 +30,7 @@ class Place:
         from zarr.storage import LocalStore, StorePath
 
         if isinstance(target, str) and "://" in target:
-            scheme, _, path = target.partition("://")
-            target = path if scheme == "file" else remote(target)
+            target = path_of(target) or remote(target)
         if isinstance(target, str | Path):
             return cls(Path(target).expanduser().resolve())
         if isinstance(target, Array | Group):
@@ -40,15 +42,15 @@ class Place:
                 f"The target is a {type(target).__name__}; expected a path, a URL, or a store or a group of zarr."
             )
         if isinstance(target.store, LocalStore):
-            return cls((Path(target.store.root) / target.path).expanduser().resolve())
-        return cls(target)
+            return cls((Path(target.store.root) / target.path).expanduser().resolve(), target.read_only)
+        return cls(target, target.read_only)
 
     @property
     def folder(self) -> Path | None:
         return self.at if isinstance(self.at, Path) else None
 
     def __truediv__(self, name: str) -> Place:
-        return Place(self.at / name)
+        return Place(self.at / name, self._read_only)
 
     def __str__(self) -> str:
         return str(self.folder) if self.folder is not None else objects.name(self.at)
@@ -79,6 +81,15 @@ class Place:
         return self.folder.exists() if self.folder is not None else bool(self._names())
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it is nothing but a group that nobody has said anything of."""
+        names = [part.name for part in self.folder.iterdir()] if self.folder is not None else self._names()
+        if names != ["zarr.json"]:
+            return False
+        found = self.node("r")
+        return not found.attrs and not hasattr(found, "shape")
+
+    @property
     def is_begun(self) -> bool:
         """Whether anything is there, or a run was begun."""
         return self.is_there or self.log.is_there
@@ -97,7 +108,25 @@ class Place:
     @property
     def array(self) -> Any:
         """An array that is to be read: the path of one in a folder, which each worker opens for itself."""
-        return self.folder if self.folder is not None else self.node("r")
+        found = self.folder if self.folder is not None else self.node("r")
+        if found is None:
+            raise BindError(f"There is no array at {str(self)!r}, and the store says that there is one.")
+        return found
+
+    def create_array(self, **options: Any) -> Any:
+        """A new array of zarr."""
+        import zarr
+        from zarr.storage import MemoryStore, StorePath
+
+        if self.folder is not None or OWN not in self.at.path.split("/"):
+            return zarr.create_array(self.at, **options)
+        # zarr makes nothing below an array, which the target may be: made elsewhere, and written down here.
+        elsewhere = StorePath(MemoryStore(), "made")
+        zarr.create_array(elsewhere, **options)
+        said = objects.read(elsewhere / "zarr.json")
+        assert said is not None
+        objects.write(self.at / "zarr.json", said)
+        return self.node("r+")
 
     def attributes(self) -> dict[str, Any] | None:
         """What this library has said of the node; None where it has not written it."""
@@ -119,19 +148,17 @@ class Place:
         if self.folder is not None:
             for left in self.folder.rglob("*.partial"):
                 left.unlink(missing_ok=True)
-        else:
-            objects.remove((self / OWN / "zarr.json").at)  # of the group that zarr makes of what it makes an array in
         self.scratch.remove()
 
     # --- checks -------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
         """`BindError` for a place that cannot be written to."""
+        if self._read_only:
+            raise BindError(f"The target {str(self)!r} was opened to be read. Open it to be written to.")
         if self.folder is None:
             store = self.at.store
             lacks = [what for what in ("writes", "deletes", "listing") if not getattr(store, f"supports_{what}")]
-            if store.read_only:
-                raise BindError(f"The target {str(self)!r} was opened to be read. Open it to be written to.")
             if lacks:
                 raise BindError(
                     f"The target is a {type(store).__name__}, which does not support {', '.join(lacks)}: a run that "
@@ -146,7 +173,22 @@ class Place:
 
     def overlaps(self, other: Place) -> bool:
         """Whether one of two places is in the other, or both are the same."""
-        return all(one == two for one, two in zip(str(self).split("/"), str(other).split("/"), strict=False))
+        return all(one == two for one, two in zip(self._parts, other._parts, strict=False))
+
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        """The names on the way to it; of one in files of this machine, whatever reads them, on the way to those."""
+        name = str(self)
+        path = self.folder or path_of(name[max(name.find("file://"), 0) :])
+        return tuple(name.split("/")) if path is None else Path(path).resolve().parts
+
+
+def path_of(url: str) -> Path | None:
+    """The path of a file at a URL of this machine; None for another URL."""
+    found = urlsplit(url)
+    if found.scheme.lower() not in ("file", "local") or found.netloc not in ("", "localhost"):
+        return None
+    return Path(url2pathname(found.path))
 
 
 def remote(url: str, *, read_only: bool = False) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tensordsl.chunked.bounds import least_moved
-from tensordsl.chunked.cutting import Axis, Place, Stage
+from tensordsl.chunked.cutting import Axis, Place, Read, Stage
 from tensordsl.chunked.pictures import blocks_svg
 from tensordsl.chunked.sources import Source
 from tensordsl.chunked.tiling import (
@@ -29,6 +29,8 @@ from tensordsl.chunked.tiling import (
     Blocks,
     Tiling,
     bytes_coded,
+    bytes_held,
+    bytes_read,
     part_flops,
     stage_bytes,
     stage_reads,
@@ -67,6 +69,14 @@ class Term:
     def is_core(self) -> bool:
         """Whether the term is its one core, which is made for each block, as it is."""
         return self.fused and self.layout.coefficient == 1 and self.output == singles(self.slots[0])
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """What a block reads of its cores, where they are stored."""
+        return tuple(
+            Read(piece, name, tuple((Place(label),) for label in own))
+            for piece, name, own in zip(self.pieces, self.cores, self.slots, strict=True)
+        )
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -156,12 +166,11 @@ class ChunkedPlan:
         if self.blocks is not None:
             for term in self.terms:
                 loop = tuple(dict.fromkeys(flat(term.output)))
-                for name, own in zip(term.cores, term.slots, strict=True):
-                    if term.fused:
-                        read += stage_reads(self.fused[name], self.fused[name].labels, self.tiling)
-                    else:
-                        times_read = self.tiling.counts(la for la in loop if la not in own)
-                        read += self.dtypes[name].itemsize * self.tiling.whole(own) * times_read
+                if term.fused:
+                    made = [self.fused[name] for name in term.cores]
+                    read += sum(stage_reads(stage, stage.labels, self.tiling) for stage in made)
+                else:
+                    read += bytes_read(term.reads, loop, self.tiling)
         return read
 
     @property
@@ -231,12 +240,10 @@ class ChunkedPlan:
             return stage_bytes(self.fused[name], self.dtypes[name].itemsize, self.tiling)
         pieces = 0
         for term in self.terms:
-            for name, own in zip(term.cores, term.slots, strict=True):
-                itemsize = self.dtypes[name].itemsize
-                if term.fused:
-                    pieces += stage_bytes(self.fused[name], itemsize, self.tiling)
-                else:
-                    pieces += itemsize * self.tiling.entries(own)
+            if term.fused:
+                pieces += sum(stage_bytes(self.fused[n], self.dtypes[n].itemsize, self.tiling) for n in term.cores)
+            else:
+                pieces += sum(bytes_held(read, self.tiling) for read in term.reads)
         block = self.dtype.itemsize * prod(self.block_shape)
         return pieces + block + max(block, min(2 * block, bytes_coded(self.chunks, self.dtype.itemsize)))
 
@@ -276,7 +283,8 @@ class ChunkedPlan:
 
     def is_shared(self, stage: Stage) -> bool:
         """Whether several tasks share each sum of a stage: it has fewer tiles than keep all busy, and small ones."""
-        small = SHARED * self.dtypes[stage.name].itemsize * self.tiling.entries(stage.labels) <= GATHERED * self.memory
+        parts = SHARED * max(1, len(stage.parts))
+        small = parts * self.dtypes[stage.name].itemsize * self.tiling.entries(stage.labels) <= GATHERED * self.memory
         few = stage.name not in self.fused and self.tiling.counts(stage.labels) < min(SHARED, 2 * self.slots)
         return self.slots > 1 and small and few and any(self.tiling.counts(part.summed) > 1 for part in stage.parts)
 

@@ -104,7 +104,7 @@ def plan_chunked(
     kind = asked.layout or ("structured" if any(_is_structured(found) for found in layouts) else "dense")
     cutter = Cutter(sizes, sources)
     made = [cutter.stage(core) for core in cores]
-    terms = [_term(found, made, cutter) for found in layouts]
+    terms = [_term(found, made, cutter, kind) for found in layouts]
     pairs = cutter.kin + (cutter.along if asked.aligned else [])
     if kind == "dense":
         pairs += kin_of([term.output for term in terms])
@@ -242,7 +242,7 @@ def _is_structured(layout: Layout) -> bool:
     return bool(layout.scatter) or len(set(labels)) < len(labels)
 
 
-def _term(layout: Layout, made: Sequence[Stage], cutter: Cutter) -> Term:
+def _term(layout: Layout, made: Sequence[Stage], cutter: Cutter, kind: str) -> Term:
     names: dict[Label, Label] = {}
     axes: list[tuple[Label, Label]] = []
     for place, own in zip(layout.cores, layout.slots, strict=True):
@@ -258,10 +258,10 @@ def _term(layout: Layout, made: Sequence[Stage], cutter: Cutter) -> Term:
     output = rename(layout.output, names)
     distinct = set(flat(output))
     fused = len(layout.cores) == 1 and distinct == set(slots[0]) and not layout.scatter
-    if fused:  # what is made for a block is cut as it is
-        cutter.kin += axes
-    else:
+    if kind == "dense" and not fused:  # the blocks read of a core what they need
         cutter.along += axes
+    else:
+        cutter.kin += axes
     return Term(layout, tuple(made[place].name for place in layout.cores), slots, output, scatter, fused)
 
 

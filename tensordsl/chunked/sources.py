@@ -19,7 +19,7 @@ import numpy as np
 from tensordsl.chunked import objects
 from tensordsl.chunked.files import folder
 from tensordsl.chunked.memory import one_arena
-from tensordsl.chunked.places import Place, remote
+from tensordsl.chunked.places import Place, path_of, remote
 from tensordsl.errors import BindError, words
 from tensordsl.execution.compiled import STORES
 
@@ -228,10 +228,11 @@ def source_of(name: str, value: Any) -> Source:
     """The source that data are: a path, an open array of zarr or h5py, a memory map, an array, xarray's or dask's."""
     if isinstance(value, Source):
         return replace(value, name=name)
-    if isinstance(value, str) and "://" in value and not value.startswith("file://"):
-        return source_of(name, _remote(name, value))
+    if isinstance(value, str) and "://" in value:
+        path = path_of(value)
+        return source_of(name, _remote(name, value) if path is None else path)
     if isinstance(value, str | Path):
-        return _stored(name, str(value).removeprefix("file://"))
+        return _stored(name, str(value))
     module = type(value).__module__.partition(".")[0]
     if module in ("zarr", "h5py") and hasattr(value, "chunks"):
         place: str | None
@@ -364,12 +365,9 @@ def array_of(
     compressors: Any = None,
 ) -> Source:
     """An array of zeros of zarr, made where it is not there yet."""
-    import zarr
-
     found = place.node("r+")  # of a run that is taken up, whose chunks may have been planned otherwise
     if found is None:
-        found = zarr.create_array(
-            place.at,
+        found = place.create_array(
             shape=tuple(shape),
             chunks=tuple(max(1, chunk) for chunk in chunks),
             dtype=dtype,

@@ -75,7 +75,7 @@ def store(
 
     `data` maps symbols or names to arrays: paths of .zarr, .npy and .h5 files (`"file.h5::dataset"`), open arrays of
     zarr and h5py, memory maps, NumPy's, xarray's and dask's arrays, in any mix, and sizes that no array shows to whole
-    numbers. `target` is a path, a URL such as "s3://bucket/J.zarr", or a store or a group of zarr. With
+    numbers. `target` is a path, a URL such as "s3://bucket/J.zarr", or a store or an empty group of zarr. With
     `layout="structured"`, the default where output labels repeat, it becomes a group with an array for each core, and
     `td.open` gives the value back; with `"dense"` one array that anyone can read, of which blocks that are zero by
     structure are not written. `client` is a client of `distributed` or the address of a scheduler; without one the
@@ -111,7 +111,8 @@ def store(
 
         plan = planned()
         fingerprint = fingerprint_of(plan, chunks)
-        before, _ = journal.begun()
+        with _told(place):
+            before, _ = journal.begun()
         if resume and before is not None and differences(before, fingerprint) == ["tiling"]:
             plan = planned({label: length for label, length, _ in before["tiling"]})  # of other workers, or memory
             fingerprint["tiling"] = tiling_of(plan)
@@ -161,14 +162,15 @@ def _store(
 ) -> Report:
     """Do what is left of a plan, and say in the store that it is done; without a cluster by threads of this process."""
     begun = perf_counter()
-    noted = take_up(journal, fingerprint, place, resume)
+    with _told(place):
+        if cluster is not None:  # before anything is removed
+            _check_reach(place, plan.sources, cluster)
+        noted = take_up(journal, fingerprint, place, resume)
     if noted is None:
         journal.remove()
         return Report(plan, str(place), 0, plan.tasks, 0.0)
     here = cluster is None
     engaged = engine.here(plan.slots, plan.blas) if here else nullcontext(cluster)
-    if not here:
-        _check_reach(place, cluster)
     with Held(str(place)) as held, engaged as client:
         with _told(place):
             places = made(plan, place, held if here else None)
@@ -188,7 +190,7 @@ def _store(
     _check_inputs(plan.sources, fingerprint)
     with _told(place):
         complete(place, fingerprint)
-    journal.remove()
+        journal.remove()
     return Report(plan, str(place), run.done, len(finished), perf_counter() - begun)
 
 
@@ -202,17 +204,24 @@ def _check_inputs(sources: Mapping[str, Source], fingerprint: Mapping[str, Any])
             )
 
 
-def _check_reach(place: Place, cluster: Any) -> None:
-    """`BindError` where what workers write to a store does not come to it: one in the memory of this process."""
+def _check_reach(place: Place, sources: Mapping[str, Source], cluster: Any) -> None:
+    """`BindError` for data, or a store, in the memory of this process, where workers do not reach them."""
+    for source in sources.values():
+        if source.kind == "hdf5" and source.place is None:
+            raise BindError(
+                f"The data for {source.name} are in a file of HDF5 that this process alone has open. Give its path."
+            )
     if place.folder is not None:
         return
     marks = place.scratch / "reached"
-    for worker, name in engine.on_each(cluster, _mark, marks.at).items():
-        if objects.read((marks / name).at) is None:
-            raise BindError(
-                f"What the worker {worker} writes to {str(place)!r} does not come there: the store is in the memory of "
-                "one process. Leave client out, or give a store that every worker reaches."
-            )
+    there = engine.on_each(cluster, _mark, marks.at)
+    lost = [worker for worker, name in there.items() if objects.read((marks / name).at) is None]
+    marks.remove()
+    if lost:
+        raise BindError(
+            f"What the worker {lost[0]} writes to {str(place)!r} does not come there: the store is in the memory of "
+            "one process. Leave client out, or give a store that every worker reaches."
+        )
 
 
 def _mark(at: Any) -> str:
@@ -224,10 +233,6 @@ def _mark(at: Any) -> str:
 
 def _on_disk(source: Source, place: Place) -> Source:
     """A source that workers elsewhere can read: a large array in memory goes to the store of the target."""
-    if source.kind == "hdf5" and source.place is None:
-        raise BindError(
-            f"The data for {source.name} are in a file of HDF5 that this process alone has open. Give its path."
-        )
     if source.kind != "memory" or source.nbytes < LARGE:
         return source
     chunks = list(source.shape)
@@ -270,7 +275,7 @@ class Notes:
 
     def add(self, tile: Tile) -> None:
         self._waiting.append(tile)
-        if perf_counter() - self._written > PAUSE:
+        if perf_counter() - self._written > PAUSE * self._journal.times:
             self._write()
 
     def _write(self) -> None:
@@ -308,7 +313,7 @@ def take_up(journal: Journal, fingerprint: dict[str, Any], place: Place, resume:
     """The tiles that are finished already; None where all are. `BindError` where what is there is something else."""
     before, finished = journal.begun()
     held = place.attributes()
-    if place.is_there and before is None and held is None:
+    if place.is_there and before is None and held is None and not place.is_empty:
         journal.remove()
         raise BindError(
             f"{str(place)!r} exists, and this library has not written it. Choose another name, or remove it."

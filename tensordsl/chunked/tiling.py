@@ -24,6 +24,7 @@ ADDED = 5e9  # bytes a second and a core that are added to a sum, about
 EXPOSED = 0.1  # of what is read ahead that is not hidden behind what is computed meanwhile, about
 TASK = 3e-3  # seconds that the engine and the store take for one task, about
 CHUNK = 1 << 23  # bytes that a chunk which is written has at the most, where that can be
+SMALLEST = 1 << 16  # bytes of a chunk below which it is a file too small
 SMALL_CHUNK = 1 << 20  # bytes that one may have in any case
 MOST_PARTS = 16  # in which a length is parted for that at one time
 DECODED = 10  # chunks that zarr decodes side by side
@@ -96,14 +97,16 @@ class Tiling:
         are half a tile.
         """
         chunks, units, whole = [], [], []
-        for group in axes:
+        tile = itemsize * prod(map(self.entries, axes))
+        read = [self._read_at_once(group[0]) if group else 1 for group in axes]
+        small = prod(read) * itemsize < min(SMALLEST, tile)  # where lengths have little in common
+        for group, part in zip(axes, read, strict=True):
             inner = max(1, self.entries(group[1:]))
-            length = self._read_at_once(group[0]) * inner if group else 1
+            length = (max(1, self.length(group[0])) if small else part) * inner if group else 1
             unit = self.units.get(group[0], 1) * inner if group else 1
             whole.append(not group or self.count(group[0]) == 1)
             chunks.append(length)
             units.append(unit if whole[-1] or length % unit == 0 else length)
-        tile = itemsize * prod(map(self.entries, axes))
         while itemsize * prod(chunks) > min(CHUNK, max(SMALL_CHUNK, tile // (2 * CODED))):
             shorter = []
             for axis, (chunk, unit) in enumerate(zip(chunks, units, strict=True)):
@@ -193,6 +196,9 @@ def stage_bytes(stage: Stage, itemsize: int, tiling: Tiling) -> int:
         return sum(bytes_held(read, tiling) for read in reads)
 
     def added(part: Part) -> int:
+        if isinstance(part.expr, Sum):  # of what is read once for several terms each may make as much again
+            more = itemsize * tiling.entries(dict.fromkeys((*part.labels, *part.summed)))
+            return 2 * tile + (len(part.expr.terms) - 1) * more
         return tile // (SLABS // 2) if _in_slabs(part, tiling.entries(part.labels)) else 2 * tile
 
     def read(part: Part) -> int:  # of a sum of several terms the next one is read ahead
