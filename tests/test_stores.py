@@ -25,7 +25,7 @@ import tensordsl as td
 from tensordsl.chunked import objects
 from tensordsl.chunked.journal import Journal
 from tensordsl.chunked.logs import StoreLog
-from tensordsl.chunked.places import Place
+from tensordsl.chunked.nodes import Node
 from tensordsl.command.cli import app
 
 k = td.dim("k")
@@ -60,13 +60,13 @@ def keys(target: Any) -> set[str]:
     """All that is in a store."""
 
     async def listed() -> set[str]:
-        return {key async for key in Place.of(target).at.store.list()}
+        return {key async for key in Node.of(target).at.store.list()}
 
     return objects.run(listed())
 
 
 def value(target: Any, layout: str) -> np.ndarray:
-    return td.open(target).todense() if layout == "structured" else Place.of(target).node("r")[...]
+    return td.open(target).todense() if layout == "structured" else Node.of(target).opened("r")[...]
 
 
 def cut_off_after(tasks: int) -> Callable[[int, int], None]:
@@ -90,7 +90,7 @@ def test_any_store_is_a_target(kind: str, layout: str, tmp_path: Path) -> None:
     assert not [key for key in keys(target) if ".tensordsl" in key]
     again = td.store(FLAGSHIP, DATA, target, layout=layout, memory=MEMORY)
     assert again.tasks == 0
-    assert str(again).startswith(str(Place.of(target)))
+    assert str(again).startswith(str(Node.of(target)))
 
 
 @pytest.mark.parametrize("layout", ["structured", "dense"])
@@ -281,7 +281,7 @@ def test_a_journal_of_objects() -> None:
 def test_data_that_have_changed(kind: str, tmp_path: Path) -> None:
     """In a store, too: they are found, by a run that is taken up and by one that goes on."""
     held = STORES[kind](tmp_path)
-    stored = Place.of(held)
+    stored = Node.of(held)
     written = zarr.create_array(stored.at, data=a, chunks=(9, 9))
     data = {"A": held if isinstance(held, str) else written, "x": v}
     target = MemoryStore()

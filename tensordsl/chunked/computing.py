@@ -11,7 +11,7 @@ from typing import Any
 
 from tensordsl.chunked import engine
 from tensordsl.chunked.binding import bind_sources
-from tensordsl.chunked.places import Place
+from tensordsl.chunked.nodes import Node
 from tensordsl.chunked.plan import ChunkedPlan
 from tensordsl.chunked.planning import MEMORY, Asked, Budget, plan_chunked
 from tensordsl.chunked.runs import Held, Run, places_of
@@ -70,7 +70,7 @@ def computed(
             "with td.store" + ("; output='factored' keeps its structure." if needed > cores else ".")
         )
     with Held("computed") as held, tempfile.TemporaryDirectory(prefix="tensordsl-") as scratch:
-        places = places_of(plan, Place(Path(scratch)), held, int(SHARE * memory) - cores, results=plan.cores)
+        places = places_of(plan, Node(Path(scratch)), held, int(SHARE * memory) - cores, results=plan.cores)
         with engine.here(plan.slots, plan.blas) as client:
             taken = replace(plan, sources={name: held.take(source) for name, source in plan.sources.items()})
             Run(taken, places, client, plan.slots).all()

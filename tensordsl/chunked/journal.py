@@ -32,9 +32,11 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with nullcontext() if kind is None else suppress(Exception):  # what has gone wrong already is to be heard of
-            if not self._removed and not self.is_begun:
-                self._log.remove()
-            self._log.let_go()
+            try:
+                if not self._removed and not self.is_begun:
+                    self._log.remove()
+            finally:
+                self._log.let_go()
 
     def begun(self) -> tuple[dict[str, Any] | None, set[tuple[Any, ...]]]:
         """The fingerprint of the run that the journal is of, and the tiles that it has finished."""

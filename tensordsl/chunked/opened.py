@@ -9,7 +9,7 @@ import numpy as np
 
 from tensordsl.chunked.binding import bind_sources
 from tensordsl.chunked.computing import budget_of, computed
-from tensordsl.chunked.places import Place
+from tensordsl.chunked.nodes import Node
 from tensordsl.chunked.planning import MEMORY
 from tensordsl.chunked.sources import Source, source_of
 from tensordsl.chunked.storing import FORMAT
@@ -138,8 +138,8 @@ def open(path: Any, *, memory: int | str = MEMORY) -> Stored:
     >>> td.open(target) @ np.ones(3)
     array([ 0.,  6., 12.])
     """
-    place = Place.of(path)
-    found = place.node("r")
+    place = Node.of(path)
+    found = place.opened("r")
     if found is None:
         raise BindError(f"There is no store at {str(place)!r}.")
     held = dict(found.attrs).get("tensordsl")

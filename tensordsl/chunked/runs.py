@@ -13,7 +13,7 @@ import numpy as np
 from tensordsl.chunked import engine
 from tensordsl.chunked.cutting import Part, Stage
 from tensordsl.chunked.memory import one_arena
-from tensordsl.chunked.places import Place
+from tensordsl.chunked.nodes import Node
 from tensordsl.chunked.plan import SHARED, ChunkedPlan, axes_of, shape_of, sum_of
 from tensordsl.chunked.running import Job, call
 from tensordsl.chunked.sources import HELD, Source, array_of
@@ -211,11 +211,11 @@ class Held:
 
 def places_of(
     plan: ChunkedPlan,
-    scratch: Place,
+    scratch: Node,
     held: Held | None,
     room: int,
     *,
-    stored: Mapping[str, Place] = MappingProxyType({}),
+    stored: Mapping[str, Node] = MappingProxyType({}),
     results: Collection[str] = (),
 ) -> dict[str, Source]:
     """Where each stage is made: in the place that it is `stored` in, in memory as long as there is room, or in scratch.

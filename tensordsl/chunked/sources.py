@@ -19,7 +19,7 @@ import numpy as np
 from tensordsl.chunked import objects
 from tensordsl.chunked.files import folder
 from tensordsl.chunked.memory import one_arena
-from tensordsl.chunked.places import Place, path_of, remote
+from tensordsl.chunked.nodes import Node, path_of, remote
 from tensordsl.errors import BindError, words
 from tensordsl.execution.compiled import STORES
 
@@ -124,11 +124,11 @@ class Source:
         return [*what, _changed(Path(self.place.partition("::")[0]))]
 
 
-def place_of(source: Source) -> Place | None:
+def place_of(source: Source) -> Node | None:
     """Where a source is stored; None for one in memory, or that something else reads."""
     if source.place is not None:
-        return Place(Path(source.place.partition("::")[0]))
-    return Place.of(source.array) if source.kind == "zarr" else None
+        return Node(Path(source.place.partition("::")[0]))
+    return Node.of(source.array) if source.kind == "zarr" else None
 
 
 def portions(shape: Sequence[int], chunks: Sequence[int]) -> Iterator[Region]:
@@ -356,7 +356,7 @@ def _checked(source: Source) -> Source:
 
 
 def array_of(
-    place: Place,
+    place: Node,
     name: str,
     shape: Sequence[int],
     chunks: Sequence[int],
@@ -365,7 +365,7 @@ def array_of(
     compressors: Any = None,
 ) -> Source:
     """An array of zeros of zarr, made where it is not there yet."""
-    found = place.node("r+")  # of a run that is taken up, whose chunks may have been planned otherwise
+    found = place.opened("r+")  # of a run that is taken up, whose chunks may have been planned otherwise
     if found is None:
         found = place.create_array(
             shape=tuple(shape),

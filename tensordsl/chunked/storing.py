@@ -16,7 +16,7 @@ from tensordsl.chunked import engine, objects
 from tensordsl.chunked.binding import bind_sources, declared_sources
 from tensordsl.chunked.computing import budget_of
 from tensordsl.chunked.journal import Journal, differences
-from tensordsl.chunked.places import Place
+from tensordsl.chunked.nodes import Node
 from tensordsl.chunked.plan import ChunkedPlan, Term
 from tensordsl.chunked.planning import MEMORY, Asked, Budget, plain, plan_chunked
 from tensordsl.chunked.progress import shown
@@ -98,7 +98,7 @@ def store(
     """
     node = as_expr(e)
     sources, sizes = bind_sources([node], data)
-    place = Place.of(target)
+    place = Node.of(target)
     _check_target(place, sources.values())
     if threads is not None and threads < 1:
         raise UnsupportedError(f"threads={threads}: expected a whole number from 1 on.")
@@ -119,7 +119,7 @@ def store(
         return _store(plan, fingerprint, place, journal, cluster, resume, progress)
 
 
-def _check_target(place: Place, sources: Iterable[Source]) -> None:
+def _check_target(place: Node, sources: Iterable[Source]) -> None:
     """`BindError` for a target that cannot be, or that is one of the arrays that are read."""
     place.check()
     for source in sources:
@@ -129,7 +129,7 @@ def _check_target(place: Place, sources: Iterable[Source]) -> None:
 
 
 @contextmanager
-def _opened(place: Place) -> Iterator[Journal]:
+def _opened(place: Node) -> Iterator[Journal]:
     """The journal of a target, which one run at a time has; `BindError` where nothing can be written there."""
     with ExitStack() as stack:
         with _told(place):
@@ -138,7 +138,7 @@ def _opened(place: Place) -> Iterator[Journal]:
 
 
 @contextmanager
-def _told(place: Place) -> Iterator[None]:
+def _told(place: Node) -> Iterator[None]:
     """Errors of the system, or of a store, as `BindError`."""
     try:
         yield
@@ -154,7 +154,7 @@ def _told(place: Place) -> Iterator[None]:
 def _store(
     plan: ChunkedPlan,
     fingerprint: dict[str, Any],
-    place: Place,
+    place: Node,
     journal: Journal,
     cluster: Any,
     resume: bool,
@@ -204,7 +204,7 @@ def _check_inputs(sources: Mapping[str, Source], fingerprint: Mapping[str, Any])
             )
 
 
-def _check_reach(place: Place, sources: Mapping[str, Source], cluster: Any) -> None:
+def _check_reach(place: Node, sources: Mapping[str, Source], cluster: Any) -> None:
     """`BindError` for data, or a store, in the memory of this process, where workers do not reach them."""
     for source in sources.values():
         if source.kind == "hdf5" and source.place is None:
@@ -231,7 +231,7 @@ def _mark(at: Any) -> str:
     return name
 
 
-def _on_disk(source: Source, place: Place) -> Source:
+def _on_disk(source: Source, place: Node) -> Source:
     """A source that workers elsewhere can read: a large array in memory goes to the store of the target."""
     if source.kind != "memory" or source.nbytes < LARGE:
         return source
@@ -309,7 +309,7 @@ def tiling_of(plan: ChunkedPlan) -> list[list[int]]:
     return sorted([label, plan.tiling.lengths[label], size] for label, size in plan.tiling.sizes.items())
 
 
-def take_up(journal: Journal, fingerprint: dict[str, Any], place: Place, resume: bool) -> set[tuple[Any, ...]] | None:
+def take_up(journal: Journal, fingerprint: dict[str, Any], place: Node, resume: bool) -> set[tuple[Any, ...]] | None:
     """The tiles that are finished already; None where all are. `BindError` where what is there is something else."""
     before, finished = journal.begun()
     held = place.attributes()
@@ -349,25 +349,25 @@ def take_up(journal: Journal, fingerprint: dict[str, Any], place: Place, resume:
     return set()
 
 
-def complete(place: Place, fingerprint: dict[str, Any]) -> None:
+def complete(place: Node, fingerprint: dict[str, Any]) -> None:
     """Say in the store that all of it is there, and remove what only the run needed, and what was left half written."""
     place.clean()
-    found = place.node("r+")
+    found = place.opened("r+")
     found.attrs["tensordsl"] = {**dict(found.attrs)["tensordsl"], "complete": True, "run": fingerprint}
 
 
 # --- where things lie ---------------------------------------------------------------------------------------------
 
 
-def made(plan: ChunkedPlan, place: Place, held: Held | None) -> dict[str, Source]:
+def made(plan: ChunkedPlan, place: Node, held: Held | None) -> dict[str, Source]:
     """The target, and where each stage is stored: in it, in memory where it is small, or in scratch."""
     import zarr
 
-    stored: dict[str, Place] = {}
+    stored: dict[str, Node] = {}
     places: dict[str, Source] = {}
     if plan.layout == "structured":
         stored = {stage: place / name for stage, name in plan.cores.items()}
-        if place.node("r") is None:
+        if place.opened("r") is None:
             zarr.create_group(place.at, attributes={"tensordsl": about(plan)})
         for name, listed in positions(plan).values():
             array_of(place / name, name, listed.shape, listed.shape, "int64").write((slice(None),), listed)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from tensordsl.chunked.places import Place
+from tensordsl.chunked.nodes import Node
 from tensordsl.chunked.plan import ChunkedPlan
 from tensordsl.chunked.planning import MEMORY
 from tensordsl.chunked.progress import bar
@@ -95,7 +95,7 @@ def write_store(page: Page, result: Expr, data: Mapping[str, Any], out: str, wis
     if wishes.dry_run:
         show_plan(page, plan(result, data, memory=memory, layout=wishes.layout, chunks=chunks))
         return
-    if not (wishes.resume or wishes.force) and Place.of(out).is_begun:
+    if not (wishes.resume or wishes.force) and Node.of(out).is_begun:
         raise UsageError(
             f"--out {out} exists; nothing was computed. Take up a run that was cut off with --resume, begin anew with "
             "--force, or choose another name."

@@ -1,4 +1,4 @@
-"""Places: where a node of zarr lies, in a folder or in any other store that zarr can write to."""
+"""Nodes: where an array or a group of zarr lies, in a folder or in any other store that zarr can write to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tensordsl.errors import BindError, words
 OWN = ".tensordsl"  # in a store that is no folder: what a run keeps there until it is done
 
 
-class Place:
+class Node:
     """A node of zarr: a folder, or a path in a store of another kind. zarr takes either as it is, in `at`."""
 
     def __init__(self, at: Any, read_only: bool = False) -> None:
@@ -23,7 +23,7 @@ class Place:
         self._read_only = read_only
 
     @classmethod
-    def of(cls, target: Any) -> Place:
+    def of(cls, target: Any) -> Node:
         """The place that a path, a URL, or a store, a group or an array of zarr is."""
         from zarr import Array, Group
         from zarr.abc.store import Store
@@ -49,17 +49,17 @@ class Place:
     def folder(self) -> Path | None:
         return self.at if isinstance(self.at, Path) else None
 
-    def __truediv__(self, name: str) -> Place:
-        return Place(self.at / name, self._read_only)
+    def __truediv__(self, name: str) -> Node:
+        return Node(self.at / name, self._read_only)
 
     def __str__(self) -> str:
         return str(self.folder) if self.folder is not None else objects.name(self.at)
 
     @property
-    def scratch(self) -> Place:
+    def scratch(self) -> Node:
         """Where arrays that only the run needs are kept: beside a folder, and inside of another store."""
         if self.folder is not None:
-            return Place(self.folder.with_name(self.folder.name + ".scratch"))
+            return Node(self.folder.with_name(self.folder.name + ".scratch"))
         return self / OWN / "scratch"
 
     @property
@@ -86,7 +86,7 @@ class Place:
         names = [part.name for part in self.folder.iterdir()] if self.folder is not None else self._names()
         if names != ["zarr.json"]:
             return False
-        found = self.node("r")
+        found = self.opened("r")
         return not found.attrs and not hasattr(found, "shape")
 
     @property
@@ -94,7 +94,7 @@ class Place:
         """Whether anything is there, or a run was begun."""
         return self.is_there or self.log.is_there
 
-    def node(self, mode: Any) -> Any:
+    def opened(self, mode: Any) -> Any:
         """The array or the group of zarr; None where there is none."""
         import zarr
 
@@ -108,7 +108,7 @@ class Place:
     @property
     def array(self) -> Any:
         """An array that is to be read: the path of one in a folder, which each worker opens for itself."""
-        found = self.folder if self.folder is not None else self.node("r")
+        found = self.folder if self.folder is not None else self.opened("r")
         if found is None:
             raise BindError(f"There is no array at {str(self)!r}, and the store says that there is one.")
         return found
@@ -126,11 +126,11 @@ class Place:
         said = objects.read(elsewhere / "zarr.json")
         assert said is not None
         objects.write(self.at / "zarr.json", said)
-        return self.node("r+")
+        return self.opened("r+")
 
     def attributes(self) -> dict[str, Any] | None:
         """What this library has said of the node; None where it has not written it."""
-        found = self.node("r")
+        found = self.opened("r")
         held = None if found is None else dict(found.attrs).get("tensordsl")
         return held if isinstance(held, dict) else None
 
@@ -171,7 +171,7 @@ class Place:
         if not path.parent.is_dir():
             raise BindError(f"The target {str(path)!r} cannot be made: there is no directory {str(path.parent)!r}.")
 
-    def overlaps(self, other: Place) -> bool:
+    def overlaps(self, other: Node) -> bool:
         """Whether one of two places is in the other, or both are the same."""
         return all(one == two for one, two in zip(self._parts, other._parts, strict=False))
 
