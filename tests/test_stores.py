@@ -392,6 +392,10 @@ def test_stores_in_folders_are_folders(tmp_path: Path) -> None:
             np.testing.assert_allclose(td.open(group).todense(), WANTED)
     with pytest.raises(td.BindError, match="opened to be read"):
         td.store(FLAGSHIP, DATA, zarr.open_group(tmp_path / "four.zarr", mode="r"))
+    (tmp_path / "file.zarr").write_text("mine")
+    with pytest.raises(td.BindError, match="has not written"):
+        td.store(FLAGSHIP, DATA, tmp_path / "file.zarr")
+    assert (tmp_path / "file.zarr").read_text() == "mine"
     td.store(FLAGSHIP, DATA, f"file://localhost{tmp_path}/with%20space.zarr")
     assert (tmp_path / "with space.zarr").is_dir()
 

@@ -24,7 +24,7 @@ class Node:
 
     @classmethod
     def of(cls, target: Any) -> Node:
-        """The place that a path, a URL, or a store, a group or an array of zarr is."""
+        """The node that a path, a URL, or a store, a group or an array of zarr is."""
         from zarr import Array, Group
         from zarr.abc.store import Store
         from zarr.storage import LocalStore, StorePath
@@ -83,7 +83,10 @@ class Node:
     @property
     def is_empty(self) -> bool:
         """Whether it is nothing but a group that nobody has said anything of."""
-        names = [part.name for part in self.folder.iterdir()] if self.folder is not None else self._names()
+        if self.folder is None:
+            names = self._names()
+        else:
+            names = [part.name for part in self.folder.iterdir()] if self.folder.is_dir() else []
         if names != ["zarr.json"]:
             return False
         found = self.opened("r")
@@ -153,7 +156,7 @@ class Node:
     # --- checks -------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """`BindError` for a place that cannot be written to."""
+        """`BindError` for a node that cannot be written."""
         if self._read_only:
             raise BindError(f"The target {str(self)!r} was opened to be read. Open it to be written to.")
         if self.folder is None:
@@ -172,7 +175,7 @@ class Node:
             raise BindError(f"The target {str(path)!r} cannot be made: there is no directory {str(path.parent)!r}.")
 
     def overlaps(self, other: Node) -> bool:
-        """Whether one of two places is in the other, or both are the same."""
+        """Whether one of two nodes is in the other, or both are the same."""
         return all(one == two for one, two in zip(self._parts, other._parts, strict=False))
 
     @property
