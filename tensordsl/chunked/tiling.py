@@ -123,6 +123,8 @@ class Tiling:
         """The length of a tile, or the part of it that is read at a time."""
         length, unit = max(1, self.length(label)), self.units.get(label, 1)
         for reader in self.readers.get(label, ()):
+            if self.count(reader) == 1:  # all of it, however it is parted
+                continue
             read = max(1, self.length(reader))
             read = read if self.count(label) == 1 else gcd(length, read)
             length = read if unit <= read < length else length
