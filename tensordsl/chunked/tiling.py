@@ -127,7 +127,7 @@ class Tiling:
                 continue
             read = max(1, self.length(reader))
             read = read if self.count(label) == 1 else gcd(length, read)
-            length = read if unit <= read < length else length
+            length = read if read < length else length
         return length
 
 
