@@ -121,7 +121,7 @@ class Tiling:
 
     def _read_at_once(self, label: Label) -> int:
         """The length of a tile, or the part of it that is read at a time."""
-        length, unit = max(1, self.length(label)), self.units.get(label, 1)
+        length = max(1, self.length(label))
         for reader in self.readers.get(label, ()):
             if self.count(reader) == 1:  # all of it, however it is parted
                 continue
