@@ -32,7 +32,7 @@ from tensordsl.rewrites.rewriting import PHASES, simplified
 SHARE = 0.6  # of the memory that tasks may hold: the rest is for the engine, and for what libraries copy on the way
 DELTA = 16  # the length to begin with along axes of a dense result that a δ is on: the shorter, the fewer zeros
 LONGEST = 30.0  # seconds that one task should last at the most
-ALIKE, MUCH_LESS = 1.06, 0.8  # about the same time, and much less that is moved
+ALIKE, MUCH_LESS = 1.25, 0.8  # about the same time, and much less that is moved
 SMALL = 1 << 20  # entries of arrays that something is computed of only to see its dtype
 PROBES = (1, 2, 5)  # numbers that such arrays hold: I - A has no inverse for one of them
 MEMORY = "2GiB"  # where nothing else is said
