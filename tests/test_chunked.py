@@ -417,6 +417,7 @@ REDUCED = {  # each with how often it has to read A, and its diagonal in chunks 
     "trace": (td.trace(A), 0, 1),
     "rows": ((A * A).sum(axis=1) + A @ x, 1, 0),
     "rows and columns": (A.T @ x + A @ x, 2, 0),
+    "one row": (td.sum(A[2]), 0, 1),
 }
 
 
@@ -436,6 +437,7 @@ def test_sums_that_read_the_same_read_it_once(name: str, memory: int, tmp_path: 
     more = 8 * diagonal * 96**2 if memory > 10**6 else 0
     assert least <= sum(counted) <= least + others + more
     assert sum(counted) == pytest.approx(plan.bytes_read, rel=0.01)
+    assert 8 * max(96**2 * (whole > 0), 8 * 96 * diagonal) <= plan.once_bytes <= plan.bytes_moved
 
 
 @pytest.mark.parametrize("memory", [10**6, 10**7, 10**8])

@@ -26,6 +26,8 @@ except ImportError:  # a system without such locks
 class Log(Protocol):
     """Text that grows, of the run that has taken it."""
 
+    times: int  # how many times as long as with a file one waits before something is appended
+
     @property
     def where(self) -> str:
         """Its place, for messages."""
@@ -37,10 +39,6 @@ class Log(Protocol):
     @property
     def is_begun(self) -> bool:
         """Whether it has any text."""
-
-    @property
-    def times(self) -> int:
-        """How many times as long as with a file one waits before something is appended."""
 
     def take(self) -> None:
         """Have it alone; `BindError` where another run has it."""
@@ -61,6 +59,8 @@ class Log(Protocol):
 class FileLog:
     """A file; while a run has it, no other process can take it."""
 
+    times = 1
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: Any = None
@@ -76,10 +76,6 @@ class FileLog:
     @property
     def is_begun(self) -> bool:
         return bool(os.fstat(self._file.fileno()).st_size)
-
-    @property
-    def times(self) -> int:
-        return 1
 
     def take(self) -> None:
         self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 - held as long as the run goes on
@@ -132,6 +128,8 @@ class StoreLog:
     was stopped elsewhere cannot be told from one that goes on, and the object that names it is to be removed by hand.
     """
 
+    times = 8  # so that there are few objects
+
     def __init__(self, at: Any, target: str) -> None:
         self._at, self._target = at, target
         self._lines, self._owner = at / "lines", at / "owner"
@@ -149,10 +147,6 @@ class StoreLog:
     @property
     def is_begun(self) -> bool:
         return bool(objects.names(self._lines))
-
-    @property
-    def times(self) -> int:
-        return 8  # so that there are few objects
 
     def take(self) -> None:
         RUNS.add(self._run)  # before others of this process can see it

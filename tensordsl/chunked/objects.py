@@ -86,7 +86,8 @@ def state(at: Any) -> str | None:
     async def contents() -> None:
         for key in sorted([key async for key in at.store.list_prefix(below)]):
             value = await at.store.get(key, default_buffer_prototype())
-            found.update(repr((key, None if value is None else value.to_bytes())).encode())
+            found.update(repr(key).encode())
+            found.update(b"" if value is None else value.to_bytes())
 
     async def listed() -> None:
         there = await at.store.fs._find(f"{at.store.path}/{at.path}".rstrip("/"), detail=True)

@@ -31,6 +31,7 @@ from tensordsl.chunked.tiling import (
     bytes_coded,
     bytes_held,
     bytes_read,
+    entries_asked,
     part_flops,
     stage_bytes,
     stage_reads,
@@ -194,9 +195,11 @@ class ChunkedPlan:
 
     @property
     def once_bytes(self) -> int:
-        """Each array of the data read once, and of the result what is not zero written; or all of chunks asked for."""
-        arrays = {read.array for stage in self.steps for read in stage.every_read}
-        read = sum(source.nbytes for name, source in self.sources.items() if name in arrays)
+        """Of the data what is asked for, read once, and of the result what is not zero; or all of chunks asked for."""
+        largest: dict[str, int] = {}  # of several pieces of an array the largest, at least
+        for each in (each for stage in self.steps for each in stage.every_read if each.array in self.sources):
+            largest[each.array] = max(largest.get(each.array, 0), entries_asked(each, self.tiling))
+        read = sum(self.sources[name].dtype.itemsize * entries for name, entries in largest.items())
         if self.layout == "structured":
             return read + sum(self.dtypes[c.name].itemsize * self.tiling.whole(c.labels) for c in self._results)
         if self.has_chunks and self.blocks is not None:

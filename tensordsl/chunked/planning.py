@@ -186,7 +186,7 @@ def _tiling(plan: ChunkedPlan, cutter: Cutter, budget: Budget, asked: Asked) -> 
         return found.seconds + max(0.0, each - LONGEST)  # what is long is lost where a worker is
 
     units = _units(plan, tied(cutter.sizes, [*plan.classes.items(), *cutter.along]))
-    arrays = {name: Stored(_itemsize(source.dtype), source.chunks) for name, source in plan.sources.items()}
+    arrays = {name: Stored(_itemsize(source.dtype), _chunks(source)) for name, source in plan.sources.items()}
     arrays |= {stage.name: Stored(plan.dtypes[stage.name].itemsize, None, stage.every_axis) for stage in cutter.stages}
     readers: dict[Label, list[Label]] = {}
     for made, read in cutter.along:
@@ -212,6 +212,13 @@ def _tiling(plan: ChunkedPlan, cutter: Cutter, budget: Budget, asked: Asked) -> 
         reading, _ = choose(cutter.sizes, wanted._replace(ahead=True), held, seconds, budget.limit)
         tiling = reading if held(reading) <= budget.limit else tiling
     return tiling, least
+
+
+def _chunks(source: Source) -> tuple[int, ...] | None:
+    """The chunks that an array is stored in, none longer than it is."""
+    if source.chunks is None:
+        return None
+    return tuple(max(1, min(chunk, size)) for chunk, size in zip(source.chunks, source.shape, strict=True))
 
 
 def _itemsize(dtype: np.dtype[Any]) -> int:

@@ -21,11 +21,8 @@ from tensordsl.chunked.tiling import product_of
 
 Tile = tuple[Any, ...]
 SHORTEST = 0.1  # seconds that a task should last, beside which what the engine takes for it is little
-TAKEN = {
-    "memory": "held",
-    "zarr": "open",
-    "hdf5": "open",
-}  # what arrays are as long as the tasks of this process share them
+# What arrays that no path leads to are, as long as the tasks of this process share them.
+TAKEN = {"memory": "held", "zarr": "open", "hdf5": "open"}
 MOST_TOGETHER = 64  # tiles of one task
 
 

@@ -124,7 +124,7 @@ class Source:
         return [*what, _changed(Path(self.place.partition("::")[0]))]
 
 
-def place_of(source: Source) -> Node | None:
+def node_of(source: Source) -> Node | None:
     """Where a source is stored; None for one in memory, or that something else reads."""
     if source.place is not None:
         return Node(Path(source.place.partition("::")[0]))

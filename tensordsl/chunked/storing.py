@@ -21,7 +21,7 @@ from tensordsl.chunked.plan import ChunkedPlan, Term
 from tensordsl.chunked.planning import MEMORY, Asked, Budget, plain, plan_chunked
 from tensordsl.chunked.progress import shown
 from tensordsl.chunked.runs import Held, Run, Tile, places_of
-from tensordsl.chunked.sources import Source, array_of, place_of, using_stores
+from tensordsl.chunked.sources import Source, array_of, node_of, using_stores
 from tensordsl.errors import BindError, TensorDSLError, UnsupportedError, amount, words
 from tensordsl.expr import Pattern, Select, brief, operation
 from tensordsl.functions import routines
@@ -123,7 +123,7 @@ def _check_target(place: Node, sources: Iterable[Source]) -> None:
     """`BindError` for a target that cannot be, or that is one of the arrays that are read."""
     place.check()
     for source in sources:
-        read = place_of(source)
+        read = node_of(source)
         if read is not None and place.overlaps(read):
             raise BindError(f"The target {str(place)!r} holds the data for {source.name}. Choose another name.")
 
@@ -215,20 +215,26 @@ def _check_reach(place: Node, sources: Mapping[str, Source], cluster: Any) -> No
         return
     marks = place.scratch / "reached"
     there = engine.on_each(cluster, _mark, marks.at)
-    lost = [worker for worker, name in there.items() if objects.read((marks / name).at) is None]
+    lost = {
+        worker: f"cannot write to {str(place)!r}: {error}"
+        if error
+        else f"does not reach {str(place)!r}: the store is in the memory of one process"
+        for worker, (name, error) in there.items()
+        if error or objects.read((marks / name).at) is None
+    }
     marks.remove()
-    if lost:
-        raise BindError(
-            f"What the worker {lost[0]} writes to {str(place)!r} does not come there: the store is in the memory of "
-            "one process. Leave client out, or give a store that every worker reaches."
-        )
+    for worker, what in lost.items():
+        raise BindError(f"The worker {worker} {what}. Leave client out, or give a store that every worker reaches.")
 
 
-def _mark(at: Any) -> str:
-    """Write an object, and say which."""
+def _mark(at: Any) -> tuple[str, str]:
+    """Write an object: which, and what was wrong."""
     name = uuid4().hex
-    objects.write(at / name, b"reached")
-    return name
+    try:
+        objects.write(at / name, b"reached")
+    except Exception as error:  # noqa: BLE001 - a store errs in any way it likes
+        return name, words(error)
+    return name, ""
 
 
 def _on_disk(source: Source, place: Node) -> Source:

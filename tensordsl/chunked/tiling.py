@@ -127,7 +127,7 @@ class Tiling:
                 continue
             read = max(1, self.length(reader))
             read = read if self.count(label) == 1 else gcd(length, read)
-            length = read if read < length else length
+            length = min(length, read)
         return length
 
 
@@ -142,7 +142,9 @@ def bytes_read(reads: Iterable[Read], loop: Sequence[Label], tiling: Tiling) -> 
         once = tiling.whole(dict.fromkeys(read.labels))
         before: set[Label] = set()
         for axis, chunk in zip(read.axes, chunks or [1] * len(read.axes), strict=False):
-            if len(axis) == 1 and axis[0].label is not None and once:
+            if len(axis) == 1 and axis[0].label is None:
+                once *= chunk
+            elif len(axis) == 1 and axis[0].label is not None and once:
                 label = axis[0].label
                 if label in before:
                     once *= _in_chunks(label, chunk, tiling)
@@ -152,6 +154,18 @@ def bytes_read(reads: Iterable[Read], loop: Sequence[Label], tiling: Tiling) -> 
                 before.add(label)
         total += itemsize * once * tiling.counts(label for label in loop if label not in read.labels)
     return total
+
+
+def entries_asked(read: Read, tiling: Tiling) -> int:
+    """The entries that are asked for over all tiles, with those that stand in the chunks of a diagonal or a row."""
+    _, chunks, _ = tiling.stored(read.array)
+    found = tiling.whole(dict.fromkeys(read.labels))
+    before: set[Label | None] = {None}
+    for axis, chunk in zip(read.axes, chunks or [1] * len(read.axes), strict=False):
+        if len(axis) == 1:
+            found *= chunk if axis[0].label in before else 1
+            before.add(axis[0].label)
+    return found
 
 
 def _in_chunks(label: Label, chunk: int, tiling: Tiling) -> int:
